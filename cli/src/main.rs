@@ -1,0 +1,2 @@
+//! The dagwood command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Dagwood's optimizer: strategies and passes over the IL.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Dagwood's runtime: compiling, installing, calling and unwinding methods.
+

@@ -1,0 +1,2 @@
+//! Dagwood's text-test runner and conformance suites.
+#![forbid(unsafe_code)]
