@@ -1,2 +1,6 @@
-//! Dagwood's code generator: from the IL to an artifact, through Cranelift.
+//! From IL to an artifact, through Cranelift.
 #![forbid(unsafe_code)]
+
+mod artifact;
+
+pub use artifact::*;

@@ -1,2 +1,22 @@
-//! Dagwood's intermediate language: nodes, blocks, text form, verifier and reference interpreter.
+//! Dagwood's intermediate language.
+//!
+//! A [`Method`] is a DAG of [`Node`]s for each extended block; what has a place in time is a [`Root`] in a
+//! [`Block`]'s list, everything else floats to its uses. Values travel between extended blocks in [`Local`]s.
+//! A [`Module`] holds the declarations that methods refer to.
+//!
+//! This crate does no input or output and asks no clock. The verifier's documentation is the specification;
+//! the reference interpreter is the meaning.
 #![forbid(unsafe_code)]
+
+pub mod entity;
+mod method;
+mod module;
+pub mod opcode;
+mod raise;
+mod types;
+
+pub use method::*;
+pub use module::*;
+pub use opcode::{Opcode, Properties};
+pub use raise::{KindSet, RaiseKind};
+pub use types::Type;

@@ -1,0 +1,159 @@
+//! What a compilation yields: code, what must still be filled in, and what the runtime must know about it.
+//!
+//! ```text
+//!   code:  | entry … call f ─┬─ … hot | cold: call raise ─┬─ |
+//!                            └ Site: return offset, position, handlers
+//! ```
+//!
+//! An artifact owns its memory, names nothing of the compiler that made it, and is relocatable: until
+//! its relocations are applied it may be placed at any address that is a multiple of `align`.
+
+use dagwood_il::{ClassId, KindSet, MethodId, NativeId, RaiseKind, SourcePos, SymbolId};
+
+/// Relocatable machine code with the metadata of one compiled method or stub.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Artifact {
+    /// The machine code, constants included.
+    pub code: Vec<u8>,
+    /// The alignment that the code asks for, in bytes; a power of two.
+    pub align: u32,
+    /// What to fill in once addresses are known, by ascending offset.
+    pub relocs: Vec<Reloc>,
+    /// One entry for each return address from which a raise may be unwound, by ascending return offset.
+    pub sites: Vec<Site>,
+    /// The handlers that sites refer to; a site names a range of this list.
+    pub handlers: Vec<Landing>,
+    /// The bytes of stack that one activation takes, return address and saved frame pointer included.
+    pub frame_size: u32,
+    /// Where each root's machine code begins: (code offset, node index, source position), by offset. Only filled on request.
+    pub listing: Vec<ListingLine>,
+}
+
+/// A field of the code that holds an address known only at installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reloc {
+    /// The offset of the field in the code.
+    pub offset: u32,
+    /// How the field holds the address.
+    pub kind: RelocKind,
+    /// Whose address.
+    pub target: RelocTarget,
+    /// Added to the address.
+    pub addend: i64,
+}
+
+/// How a field holds an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelocKind {
+    /// Eight bytes, the address itself.
+    Abs8,
+    /// Four bytes, the address less that of the field: `S + A - P`.
+    Rel4,
+}
+
+/// What a relocation points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RelocTarget {
+    /// The code of a method.
+    Method(MethodId),
+    /// A native function's entry.
+    Native(NativeId),
+    /// One of the runtime's helpers.
+    Helper(Helper),
+    /// The storage of a static symbol.
+    Symbol(SymbolId),
+    /// The artifact's own code.
+    Own,
+}
+
+/// The runtime's helpers that compiled code calls. Every one is within `call rel32` of the code, through a stub if need be.
+///
+/// *raising* helpers never return to their caller: they find the site of their return address and unwind from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Helper {
+    /// Raising; `tail` convention, no parameters: raise what the site's [`Site::raises`] says.
+    RaiseSite,
+    /// Raising; `tail` convention, `(object: i64)`: throw a guest exception.
+    Throw,
+    /// `system_v` `(context, native index: i64, buffer: *mut [u8; 16])`: arguments in the buffer's 16-byte slots, results come back
+    /// in the same slots. Unwinds from the call's site if the native function raised.
+    CallNative,
+    /// `system_v` `(context)`: what a poll does when it is asked to stop; may unwind from the call's site.
+    Poll,
+    /// `system_v` `(destination, source, bytes)`: copies, overlapping allowed.
+    MemoryCopy,
+    /// `system_v` `(destination, byte: i32, bytes)`: fills.
+    MemoryFill,
+    /// `system_v` `(left, right, bytes) -> i32`: compares as unsigned bytes; negative, zero or positive.
+    MemoryCompare,
+    /// `system_v` `(f32, f32) -> f32`: the remainder of a truncated division.
+    FremF32,
+    /// `system_v` `(f64, f64) -> f64`: the remainder of a truncated division.
+    FremF64,
+    /// `system_v` `(f32, f32, f32) -> f32`: fused multiply-add, where the machine has none.
+    FmaF32,
+    /// `system_v` `(f64, f64, f64) -> f64`: fused multiply-add, where the machine has none.
+    FmaF64,
+    /// `system_v` `(f32) -> f32` or `(f64) -> f64`: rounding, where the machine has none.
+    Round(Rounding, FloatWidth),
+}
+
+/// A direction of rounding to an integral value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rounding {
+    /// Toward negative infinity.
+    Floor,
+    /// Toward positive infinity.
+    Ceil,
+    /// Toward zero.
+    Trunc,
+    /// To the nearest, ties to even.
+    Nearest,
+}
+
+/// A width of floating-point numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FloatWidth {
+    /// 32 bits.
+    F32,
+    /// 64 bits.
+    F64,
+}
+
+/// A return address from which a raise may be unwound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The offset of the return address in the code.
+    pub return_offset: u32,
+    /// Where in the source the call or check stands.
+    pub position: SourcePos,
+    /// What [`Helper::RaiseSite`] raises from here.
+    pub raises: Option<(RaiseKind, u16)>,
+    /// `rbp - frame_offset` is the stack pointer that a landing of this site expects.
+    pub frame_offset: u32,
+    /// This site's handlers: `handlers[first .. first + count]` of the artifact, in the order in which they are tried.
+    pub handlers_first: u32,
+    /// How many handlers.
+    pub handlers_count: u16,
+}
+
+/// A handler in compiled code. It is entered with the exception object in `rax` and
+/// the raise code (kind in the low 8 bits, reason above) in `rdx`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landing {
+    /// The kinds that it catches.
+    pub kinds: KindSet,
+    /// For guest exceptions, the class that it catches; any if `None`.
+    pub class: Option<ClassId>,
+    /// Where it starts, as an offset in the code.
+    pub offset: u32,
+}
+
+/// Which root a stretch of code belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListingLine {
+    /// Where the stretch begins.
+    pub offset: u32,
+    /// The node, as its index in the method.
+    pub node: u32,
+}

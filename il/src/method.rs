@@ -1,0 +1,690 @@
+//! The method: nodes, roots, blocks and locals, and the only functions that change them.
+//!
+//! ```text
+//!   method ── blocks ── roots ──► nodes ──► operands (nodes)
+//!                │        │
+//!                │        └ each with its position in the source
+//!                └ extends: the block whose extended block it continues, or none for a head
+//! ```
+//!
+//! # Guarantees
+//!
+//! * A node is never changed by anything but [`Method::replace_node`], and never moves.
+//! * Everything lives in one arena; a node takes 24 bytes and 4 for each operand, a root 8.
+//!
+//! What a well-formed method is, the verifier says; this module only keeps indexes valid.
+
+use bumpalo::Bump;
+use smallvec::SmallVec;
+
+use crate::entity::{Entity, Keys, Table, entity};
+use crate::module::{ClassId, MethodId, NativeId, SignatureId, SymbolId};
+use crate::opcode::{Opcode, Properties};
+use crate::raise::{KindSet, RaiseKind};
+use crate::types::Type;
+
+entity! {
+    /// An operation and at most one value.
+    Node, "%";
+    /// A list of roots with one end.
+    Block, "b";
+    /// A named variable of the frontend.
+    Local, "$";
+    /// A local whose address is taken: memory that the VM owns.
+    Slot, "slot";
+    /// The cases of a switch.
+    SwitchTable, "switch";
+    /// What a frame state is of.
+    FrameInfo, "frame";
+    /// What a virtual object is of.
+    VirtualInfo, "virtual";
+    /// The assumptions of a guard.
+    GuardInfo, "guard";
+    /// A list of handlers, shared by blocks.
+    HandlerList, "handlers";
+    /// A constant of 128 bits.
+    WideConst, "wide";
+}
+
+/// A position in the source, as the frontend counts: a byte offset, a bytecode index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourcePos(pub u32);
+
+impl SourcePos {
+    /// No position.
+    pub const NONE: SourcePos = SourcePos(u32::MAX);
+}
+
+impl Default for SourcePos {
+    fn default() -> Self {
+        SourcePos::NONE
+    }
+}
+
+/// A node with a position in its block's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The node.
+    pub node: Node,
+    /// Where in the source it comes from.
+    pub position: SourcePos,
+}
+
+/// Where an access goes, besides its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// Which memory it may touch.
+    pub place: Place,
+    /// Added to the address, in bytes.
+    pub offset: i32,
+    /// What the index operand is multiplied by: 1, 2, 4 or 8.
+    pub scale: u8,
+}
+
+/// Which memory an access may touch: the alias class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// That of a symbol.
+    Symbol(SymbolId),
+    /// That of a local whose address is taken.
+    Slot(Slot),
+}
+
+/// A target of virtual and interface calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dispatch {
+    /// The class or interface that declares the slot.
+    pub class: ClassId,
+    /// The slot's index in its table.
+    pub slot: u32,
+}
+
+/// What a node says besides its operands. Which variant, the opcode's row says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// Nothing.
+    #[default]
+    None,
+    /// The bits of a constant of up to 64 bits; those above the type's width are zero.
+    Const(u64),
+    /// A constant of 128 bits.
+    Wide(WideConst),
+    /// A local.
+    Local(Local),
+    /// A local whose address is taken.
+    Slot(Slot),
+    /// A memory access.
+    Access(Access),
+    /// A symbol.
+    Symbol(SymbolId),
+    /// A method.
+    Method(MethodId),
+    /// A native function.
+    Native(NativeId),
+    /// A signature.
+    Signature(SignatureId),
+    /// A slot of a class's table.
+    Dispatch(Dispatch),
+    /// A class.
+    Class(ClassId),
+    /// The element type of an array.
+    Element(Type),
+    /// A number.
+    Index(u32),
+    /// A kind, and a reason that only the frontend understands.
+    Raise(RaiseKind, u16),
+    /// A successor.
+    Goto(Block),
+    /// The successor if true, and the one if not.
+    Branch(Block, Block),
+    /// A switch's cases.
+    Switch(SwitchTable),
+    /// What a frame state is of.
+    Frame(FrameInfo),
+    /// What a virtual object is of.
+    Virtual(VirtualInfo),
+    /// Assumptions, and for `guard_br` its successors.
+    Guard(GuardInfo),
+}
+
+/// A run of the operand pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct OperandRun {
+    start: u32,
+    len: u16,
+}
+
+/// A node's own 24 bytes.
+#[derive(Clone, Copy, Debug)]
+struct NodeData {
+    payload: Payload,
+    operands_start: u32,
+    operands_len: u16,
+    opcode: Opcode,
+    ty: Type,
+}
+
+const _: () = assert!(size_of::<NodeData>() == 24, "a node takes 24 bytes besides its operands");
+
+impl Default for NodeData {
+    fn default() -> Self {
+        NodeData {
+            payload: Payload::None,
+            operands_start: 0,
+            operands_len: 0,
+            opcode: Opcode::Dead,
+            ty: Type::Void,
+        }
+    }
+}
+
+/// A block.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BlockData<'a> {
+    /// The roots, in order; the last one ends the block.
+    pub roots: &'a [Root],
+    /// The only predecessor, whose extended block this block continues; none for a head.
+    pub extends: Option<Block>,
+    /// The handlers of what is raised here, in the order in which they are tried.
+    pub handlers: Option<HandlerList>,
+    /// How often it runs, relative to the method's entry; none if not known.
+    pub frequency: Option<Frequency>,
+}
+
+/// How often a block runs for one entry of its method, in units of 1/1024; saturates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frequency(pub u32);
+
+impl Frequency {
+    /// Never, as far as is known.
+    pub const COLD: Frequency = Frequency(0);
+    /// As often as the method.
+    pub const ONCE: Frequency = Frequency(1024);
+}
+
+/// A local.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalData<'a> {
+    /// The frontend's name for it, unique in the method.
+    pub name: &'a str,
+    /// The type of what it holds.
+    pub ty: Type,
+}
+
+/// A local whose address is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotData<'a> {
+    /// The frontend's name for it, unique in the method.
+    pub name: &'a str,
+    /// Its size in bytes.
+    pub size_bytes: u32,
+    /// Its alignment in bytes, a power of two of at most 16.
+    pub align: u32,
+}
+
+/// The cases of a switch, by ascending value.
+#[derive(Clone, Copy, Debug)]
+pub struct SwitchData<'a> {
+    /// Values, as the operand's bits, and their blocks.
+    pub cases: &'a [(u64, Block)],
+    /// Where every other value goes.
+    pub default: Block,
+}
+
+/// A handler of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handler {
+    /// The kinds that it catches.
+    pub kinds: KindSet,
+    /// For guest exceptions, the class that it catches; any if none.
+    pub class: Option<ClassId>,
+    /// The handler's block, a head.
+    pub block: Block,
+}
+
+/// When, relative to its point, a frame state holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FrameMode {
+    /// Before the operation, which the interpreter executes again.
+    Reexecute,
+    /// After the operation; its result is on the stack.
+    After,
+    /// At the raise of an exception.
+    Raise,
+}
+
+/// What a frame state is of, besides the values that are its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FrameData {
+    /// Whose frame.
+    pub method: MethodId,
+    /// The position in its source.
+    pub position: SourcePos,
+    /// Before or after.
+    pub mode: FrameMode,
+    /// How many operands are locals; they come first.
+    pub locals: u16,
+    /// How many are on the stack; they follow.
+    pub stack: u16,
+    /// How many are monitors; they follow. What is left is the parent frame.
+    pub monitors: u16,
+}
+
+/// What a virtual object is of, besides its fields' values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VirtualData {
+    /// Its number in the table of the outermost frame.
+    pub id: u32,
+    /// Its class.
+    pub class: ClassId,
+}
+
+/// What a guard stands on.
+#[derive(Clone, Copy, Debug)]
+pub struct GuardData<'a> {
+    /// What is assumed.
+    pub assumptions: &'a [Assumption],
+    /// For `guard_br`: where it goes while they hold, and once one has failed.
+    pub successors: Option<(Block, Block)>,
+}
+
+/// A fact about the running program that may stop being true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Assumption {
+    /// No loaded class extends the class.
+    NotExtended(ClassId),
+    /// No loaded class overrides the method in the class's slot.
+    NotOverridden(ClassId, u32),
+    /// The field or static still has its value.
+    NotWritten(SymbolId),
+    /// The method has not been redefined.
+    NotRedefined(MethodId),
+    /// The frontend's own condition of this number.
+    Custom(u32),
+}
+
+/// Operand lists, in chunks that never move. A run lies in one chunk; one longer than a chunk has its own.
+struct OperandPool<'a> {
+    chunks: bumpalo::collections::Vec<'a, &'a mut [Node]>,
+    used: usize,
+}
+
+/// Operands a chunk holds.
+const CHUNK: usize = 64;
+const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
+
+impl<'a> OperandPool<'a> {
+    fn new_in(arena: &'a Bump) -> Self {
+        OperandPool { chunks: bumpalo::collections::Vec::new_in(arena), used: CHUNK }
+    }
+
+    fn push(&mut self, operands: &[Node]) -> OperandRun {
+        let len = u16::try_from(operands.len()).expect("operand lists are bounded by MAX_OPERANDS");
+        if operands.is_empty() {
+            return OperandRun { start: 0, len };
+        }
+        if self.used + operands.len() > CHUNK {
+            let arena: &'a Bump = self.chunks.bump();
+            self.chunks.push(arena.alloc_slice_fill_copy(operands.len().max(CHUNK), operands[0]));
+            self.used = 0;
+        }
+        let chunk = self.chunks.len() - 1;
+        let start =
+            u32::try_from(chunk << CHUNK_BITS | self.used).expect("operand pools stay below 2^32 entries");
+        self.chunks[chunk][self.used..self.used + operands.len()].copy_from_slice(operands);
+        self.used += operands.len();
+        OperandRun { start, len }
+    }
+
+    fn get(&self, start: u32, len: u16) -> &[Node] {
+        if len == 0 {
+            return &[];
+        }
+        let offset = start as usize & (CHUNK - 1);
+        &self.chunks[start as usize >> CHUNK_BITS][offset..offset + len as usize]
+    }
+}
+
+/// The operands that one node can have.
+pub const MAX_OPERANDS: usize = u16::MAX as usize;
+
+/// The unit of compilation, with its IL.
+pub struct Method<'a> {
+    arena: &'a Bump,
+    id: MethodId,
+    nodes: Table<'a, Node, NodeData>,
+    operands: OperandPool<'a>,
+    blocks: Table<'a, Block, BlockData<'a>>,
+    locals: Table<'a, Local, LocalData<'a>>,
+    params: usize,
+    slots: Table<'a, Slot, SlotData<'a>>,
+    // Rare, and small where they are not: a segment each would cost a small method more than they hold.
+    switches: bumpalo::collections::Vec<'a, SwitchData<'a>>,
+    frames: bumpalo::collections::Vec<'a, FrameData>,
+    virtuals: bumpalo::collections::Vec<'a, VirtualData>,
+    guards: bumpalo::collections::Vec<'a, GuardData<'a>>,
+    handlers: bumpalo::collections::Vec<'a, &'a [Handler]>,
+    wides: bumpalo::collections::Vec<'a, u128>,
+}
+
+impl<'a> Method<'a> {
+    /// A method without blocks; its parameters become the first locals.
+    pub fn new(arena: &'a Bump, id: MethodId) -> Method<'a> {
+        use bumpalo::collections::Vec;
+        Method {
+            arena,
+            id,
+            nodes: Table::new_in(arena),
+            operands: OperandPool::new_in(arena),
+            blocks: Table::new_in(arena),
+            locals: Table::new_in(arena),
+            params: 0,
+            slots: Table::new_in(arena),
+            switches: Vec::new_in(arena),
+            frames: Vec::new_in(arena),
+            virtuals: Vec::new_in(arena),
+            guards: Vec::new_in(arena),
+            handlers: Vec::new_in(arena),
+            wides: Vec::new_in(arena),
+        }
+    }
+
+    /// Which method this is.
+    pub fn id(&self) -> MethodId {
+        self.id
+    }
+
+    /// The arena in which it lives.
+    pub fn arena(&self) -> &'a Bump {
+        self.arena
+    }
+
+    // ---- nodes ----
+
+    /// How many nodes there are, unreachable ones included.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// All nodes, in the order in which they were made: operands before users.
+    pub fn nodes(&self) -> Keys<Node> {
+        self.nodes.keys()
+    }
+
+    /// A node's opcode.
+    pub fn opcode(&self, node: Node) -> Opcode {
+        self.nodes[node].opcode
+    }
+
+    /// The type of a node's value.
+    pub fn ty(&self, node: Node) -> Type {
+        self.nodes[node].ty
+    }
+
+    /// What a node says besides its operands.
+    pub fn payload(&self, node: Node) -> Payload {
+        self.nodes[node].payload
+    }
+
+    /// A node's operands, a frame state last where there is one.
+    pub fn operands(&self, node: Node) -> &[Node] {
+        let data = &self.nodes[node];
+        self.operands.get(data.operands_start, data.operands_len)
+    }
+
+    /// A node's operands without its frame state.
+    pub fn value_operands(&self, node: Node) -> &[Node] {
+        let operands = self.operands(node);
+        match self.frame_of(node) {
+            Some(_) => &operands[..operands.len() - 1],
+            None => operands,
+        }
+    }
+
+    /// The frame state that a root carries.
+    pub fn frame_of(&self, node: Node) -> Option<Node> {
+        let last = *self.operands(node).last()?;
+        let has_frame = self.opcode(node).has(Properties::FRAME) && self.opcode(last) == Opcode::Frame;
+        has_frame.then_some(last)
+    }
+
+    /// The value of a constant of up to 64 bits, as bits.
+    pub fn const_bits(&self, node: Node) -> Option<u64> {
+        match self.payload(node) {
+            Payload::Const(bits) => Some(bits),
+            _ => None,
+        }
+    }
+
+    /// Whether the node happens where it stands in a block's list, rather than floating to its uses.
+    pub fn is_root(&self, node: Node) -> bool {
+        let opcode = self.opcode(node);
+        opcode.has(Properties::ROOT)
+            || opcode.has(Properties::ROOT_UNLESS_PROVEN) && !self.is_proven_nonzero(self.operands(node)[1])
+    }
+
+    /// Whether a value is known not to be zero by what it is: a constant, or a passed `divcheck`.
+    pub fn is_proven_nonzero(&self, node: Node) -> bool {
+        match self.payload(node) {
+            Payload::Const(bits) => bits != 0,
+            _ => self.opcode(node) == Opcode::DivCheck,
+        }
+    }
+
+    /// Adds a node. It is in no block's list yet.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MAX_OPERANDS`] operands.
+    pub fn add_node(&mut self, opcode: Opcode, ty: Type, operands: &[Node], payload: Payload) -> Node {
+        let run = self.operands.push(operands);
+        self.nodes.push(NodeData { payload, operands_start: run.start, operands_len: run.len, opcode, ty })
+    }
+
+    /// Makes `node` another operation of the same type, for all of its users.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MAX_OPERANDS`] operands.
+    pub fn replace_node(&mut self, node: Node, opcode: Opcode, operands: &[Node], payload: Payload) {
+        let run = self.operands.push(operands);
+        let ty = self.nodes[node].ty;
+        self.nodes[node] = NodeData { payload, operands_start: run.start, operands_len: run.len, opcode, ty };
+    }
+
+    // ---- blocks ----
+
+    /// How many blocks there are.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// All blocks; the first is where the method is entered.
+    pub fn blocks(&self) -> Keys<Block> {
+        self.blocks.keys()
+    }
+
+    /// A block.
+    pub fn block(&self, block: Block) -> &BlockData<'a> {
+        &self.blocks[block]
+    }
+
+    /// The block's roots, in order.
+    pub fn roots(&self, block: Block) -> &'a [Root] {
+        self.blocks[block].roots
+    }
+
+    /// The root that ends the block; none while it is being built.
+    pub fn terminator(&self, block: Block) -> Option<Node> {
+        let last = self.roots(block).last()?.node;
+        self.opcode(last).has(Properties::TERMINATES).then_some(last)
+    }
+
+    /// Where the block's end may continue, in order and with repetitions. Handlers are not among them.
+    pub fn successors(&self, block: Block) -> SmallVec<[Block; 2]> {
+        self.terminator(block).map(|end| self.successors_of(end)).unwrap_or_default()
+    }
+
+    /// Where a root that ends a block may continue.
+    pub fn successors_of(&self, terminator: Node) -> SmallVec<[Block; 2]> {
+        match self.payload(terminator) {
+            Payload::Goto(block) => SmallVec::from_slice(&[block]),
+            Payload::Branch(then, otherwise) => SmallVec::from_slice(&[then, otherwise]),
+            Payload::Switch(table) => {
+                let data = self.switch(table);
+                data.cases.iter().map(|(_, block)| *block).chain([data.default]).collect()
+            }
+            Payload::Guard(info) => match self.guard(info).successors {
+                Some((holds, failed)) => SmallVec::from_slice(&[holds, failed]),
+                None => SmallVec::new(),
+            },
+            _ => SmallVec::new(),
+        }
+    }
+
+    /// The handlers of a block, in the order in which they are tried.
+    pub fn handlers(&self, block: Block) -> &'a [Handler] {
+        self.blocks[block].handlers.map_or(&[], |list| self.handlers[list.index()])
+    }
+
+    /// The head of the block's extended block.
+    pub fn head(&self, block: Block) -> Block {
+        let mut head = block;
+        while let Some(parent) = self.blocks[head].extends {
+            head = parent;
+        }
+        head
+    }
+
+    /// Adds a block without roots.
+    pub fn add_block(&mut self, extends: Option<Block>, handlers: Option<HandlerList>) -> Block {
+        self.blocks.push(BlockData { extends, handlers, ..BlockData::default() })
+    }
+
+    /// Gives a block its roots.
+    pub fn set_roots(&mut self, block: Block, roots: &[Root]) {
+        self.blocks[block].roots = self.arena.alloc_slice_copy(roots);
+    }
+
+    /// Says how often a block runs.
+    pub fn set_frequency(&mut self, block: Block, frequency: Option<Frequency>) {
+        self.blocks[block].frequency = frequency;
+    }
+
+    // ---- locals ----
+
+    /// All locals; the parameters are the first.
+    pub fn locals(&self) -> Keys<Local> {
+        self.locals.keys()
+    }
+
+    /// A local.
+    pub fn local(&self, local: Local) -> &LocalData<'a> {
+        &self.locals[local]
+    }
+
+    /// How many of the locals are parameters.
+    pub fn param_count(&self) -> usize {
+        self.params
+    }
+
+    /// Adds a parameter. All of them precede the other locals.
+    pub fn add_param(&mut self, name: &str, ty: Type) -> Local {
+        debug_assert_eq!(self.params, self.locals.len(), "parameters precede the other locals");
+        self.params += 1;
+        self.add_local(name, ty)
+    }
+
+    /// Adds a local.
+    pub fn add_local(&mut self, name: &str, ty: Type) -> Local {
+        self.locals.push(LocalData { name: self.arena.alloc_str(name), ty })
+    }
+
+    /// All locals whose address is taken.
+    pub fn slots(&self) -> Keys<Slot> {
+        self.slots.keys()
+    }
+
+    /// A local whose address is taken.
+    pub fn slot(&self, slot: Slot) -> &SlotData<'a> {
+        &self.slots[slot]
+    }
+
+    /// Adds a local whose address is taken.
+    pub fn add_slot(&mut self, name: &str, size_bytes: u32, align: u32) -> Slot {
+        self.slots.push(SlotData { name: self.arena.alloc_str(name), size_bytes, align })
+    }
+
+    // ---- what payloads refer to ----
+
+    /// A switch's cases.
+    pub fn switch(&self, table: SwitchTable) -> SwitchData<'a> {
+        self.switches[table.index()]
+    }
+
+    /// Adds the cases of a switch, by ascending value.
+    pub fn add_switch(&mut self, cases: &[(u64, Block)], default: Block) -> SwitchTable {
+        self.switches.push(SwitchData { cases: self.arena.alloc_slice_copy(cases), default });
+        SwitchTable::new(self.switches.len() - 1)
+    }
+
+    /// What a frame state is of.
+    pub fn frame(&self, info: FrameInfo) -> FrameData {
+        self.frames[info.index()]
+    }
+
+    /// Adds what a frame state is of; equal ones are one entry where they follow each other.
+    pub fn add_frame(&mut self, data: FrameData) -> FrameInfo {
+        if self.frames.last() != Some(&data) {
+            self.frames.push(data);
+        }
+        FrameInfo::new(self.frames.len() - 1)
+    }
+
+    /// What a virtual object is of.
+    pub fn virtual_object(&self, info: VirtualInfo) -> VirtualData {
+        self.virtuals[info.index()]
+    }
+
+    /// Adds what a virtual object is of.
+    pub fn add_virtual(&mut self, data: VirtualData) -> VirtualInfo {
+        self.virtuals.push(data);
+        VirtualInfo::new(self.virtuals.len() - 1)
+    }
+
+    /// What a guard stands on.
+    pub fn guard(&self, info: GuardInfo) -> GuardData<'a> {
+        self.guards[info.index()]
+    }
+
+    /// Adds what a guard stands on.
+    pub fn add_guard(&mut self, assumptions: &[Assumption], successors: Option<(Block, Block)>) -> GuardInfo {
+        self.guards.push(GuardData { assumptions: self.arena.alloc_slice_copy(assumptions), successors });
+        GuardInfo::new(self.guards.len() - 1)
+    }
+
+    /// A shared list of handlers.
+    pub fn handler_list(&self, list: HandlerList) -> &'a [Handler] {
+        self.handlers[list.index()]
+    }
+
+    /// Adds a list of handlers, for blocks to share.
+    pub fn add_handlers(&mut self, handlers: &[Handler]) -> HandlerList {
+        self.handlers.push(self.arena.alloc_slice_copy(handlers));
+        HandlerList::new(self.handlers.len() - 1)
+    }
+
+    /// The bits of a constant of 128 bits.
+    pub fn wide(&self, wide: WideConst) -> u128 {
+        self.wides[wide.index()]
+    }
+
+    /// Adds a constant of 128 bits; equal ones are one entry.
+    pub fn add_wide(&mut self, bits: u128) -> WideConst {
+        let found = self.wides.iter().position(|wide| *wide == bits);
+        WideConst::new(found.unwrap_or_else(|| {
+            self.wides.push(bits);
+            self.wides.len() - 1
+        }))
+    }
+}
