@@ -174,6 +174,8 @@ properties! {
     LEAVES = 19;
     /// May stand only among the operands of a frame state or a virtual object.
     FRAME_ONLY = 20;
+    /// The result is one or zero.
+    TRUTH = 21;
 }
 
 impl Properties {
@@ -251,7 +253,7 @@ const INT: Class = Class::INT;
 const FLOAT: Class = Class::FLOAT;
 const ANY: Class = Class::ANY;
 const CONDITION: Operand = Operand::Of(Class::I32);
-const FLAG: Outcome = Outcome::Fixed(Type::I32);
+const INT32: Outcome = Outcome::Fixed(Type::I32);
 const POINTER: Operand = Operand::Of(Class::POINTER);
 const ADDR: Operand = Operand::Of(Class::ADDR);
 const REF: Operand = Operand::Of(Class::REF);
@@ -279,7 +281,7 @@ opcodes! {
     /// In a handler, the exception object: a reference or address as the runtime made it, null for built-in kinds.
     Caught "caught" None [] => Own(Class::POINTER), HEAD, NO_KINDS;
     /// In a handler, what was raised: the kind in the low 8 bits, the reason above.
-    CaughtKind "caught_kind" None [] => FLAG, HEAD, NO_KINDS;
+    CaughtKind "caught_kind" None [] => INT32, HEAD, NO_KINDS;
     /// A further result of a call: the one with this number, from 1; the call itself is result 0.
     Result "result" Index [VALUE] => Own(ANY), NONE, NO_KINDS;
     /// The address of a static, which does not change while the code lives.
@@ -351,37 +353,37 @@ opcodes! {
 
     // ---- comparisons; one if true, else zero ----
     /// Equal.
-    Eq "eq" None [EQS, LIKE] => FLAG, COMMUTES, NO_KINDS;
+    Eq "eq" None [EQS, LIKE] => INT32, COMMUTES | TRUTH, NO_KINDS;
     /// Not equal.
-    Ne "ne" None [EQS, LIKE] => FLAG, COMMUTES, NO_KINDS;
+    Ne "ne" None [EQS, LIKE] => INT32, COMMUTES | TRUTH, NO_KINDS;
     /// Signed less than.
-    SLt "slt" None [INTS, LIKE] => FLAG, NONE, NO_KINDS;
+    SLt "slt" None [INTS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Signed less than or equal.
-    SLe "sle" None [INTS, LIKE] => FLAG, NONE, NO_KINDS;
+    SLe "sle" None [INTS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Signed greater than.
-    SGt "sgt" None [INTS, LIKE] => FLAG, NONE, NO_KINDS;
+    SGt "sgt" None [INTS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Signed greater than or equal.
-    SGe "sge" None [INTS, LIKE] => FLAG, NONE, NO_KINDS;
+    SGe "sge" None [INTS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Unsigned less than.
-    ULt "ult" None [ORDERED, LIKE] => FLAG, NONE, NO_KINDS;
+    ULt "ult" None [ORDERED, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Unsigned less than or equal.
-    ULe "ule" None [ORDERED, LIKE] => FLAG, NONE, NO_KINDS;
+    ULe "ule" None [ORDERED, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Unsigned greater than.
-    UGt "ugt" None [ORDERED, LIKE] => FLAG, NONE, NO_KINDS;
+    UGt "ugt" None [ORDERED, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Unsigned greater than or equal.
-    UGe "uge" None [ORDERED, LIKE] => FLAG, NONE, NO_KINDS;
+    UGe "uge" None [ORDERED, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Floats: ordered and equal.
-    FEq "feq" None [FLOATS, LIKE] => FLAG, COMMUTES, NO_KINDS;
+    FEq "feq" None [FLOATS, LIKE] => INT32, COMMUTES | TRUTH, NO_KINDS;
     /// Floats: unordered or different.
-    FNe "fne" None [FLOATS, LIKE] => FLAG, COMMUTES, NO_KINDS;
+    FNe "fne" None [FLOATS, LIKE] => INT32, COMMUTES | TRUTH, NO_KINDS;
     /// Floats: ordered and less.
-    FLt "flt" None [FLOATS, LIKE] => FLAG, NONE, NO_KINDS;
+    FLt "flt" None [FLOATS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Floats: ordered and less or equal.
-    FLe "fle" None [FLOATS, LIKE] => FLAG, NONE, NO_KINDS;
+    FLe "fle" None [FLOATS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Floats: ordered and greater.
-    FGt "fgt" None [FLOATS, LIKE] => FLAG, NONE, NO_KINDS;
+    FGt "fgt" None [FLOATS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// Floats: ordered and greater or equal.
-    FGe "fge" None [FLOATS, LIKE] => FLAG, NONE, NO_KINDS;
+    FGe "fge" None [FLOATS, LIKE] => INT32, TRUTH, NO_KINDS;
     /// The second operand if the first is not zero, else the third.
     Select "select" None [CONDITION, OWN, OWN] => Own(ANY), NONE, NO_KINDS;
 
@@ -459,7 +461,7 @@ opcodes! {
     /// Fills bytes: destination, byte (low 8 bits), count.
     MemoryFill "memory_fill" Symbol [ADDR, CONDITION, INDEX] => Nothing, ROOT | WRITES, NO_KINDS;
     /// Compares bytes as unsigned: left, right, count. Negative, zero or positive.
-    MemoryCompare "memory_compare" Symbol [ADDR, ADDR, INDEX] => FLAG, ROOT | READS, NO_KINDS;
+    MemoryCompare "memory_compare" Symbol [ADDR, ADDR, INDEX] => INT32, ROOT | READS, NO_KINDS;
     /// Orders all memory before it with all memory after it, for other threads to see.
     Fence "fence" None [] => Nothing, ROOT | SYNCHRONISES, NO_KINDS;
 
@@ -505,9 +507,9 @@ opcodes! {
     /// A new array of references to a class with this many elements, null.
     NewObjectArray "newobjectarray" Class [CONDITION] => Outcome::Fixed(Type::Ref), ROOT | ALLOCATES | YIELDS | FRAME, KindSet::OUT_OF_MEMORY.union(KindSet::NEGATIVE_SIZE);
     /// The number of elements of an array, which must not be null.
-    ArrayLength "array_length" None [REF] => FLAG, ROOT, NO_KINDS;
+    ArrayLength "array_length" None [REF] => INT32, ROOT, NO_KINDS;
     /// Whether the operand is an instance of the class; null is not.
-    InstanceOf "instanceof" Class [REF] => FLAG, ROOT, NO_KINDS;
+    InstanceOf "instanceof" Class [REF] => INT32, ROOT | TRUTH, NO_KINDS;
     /// The class of an object, which must not be null, as the address of its description.
     ClassOf "class_of" None [REF] => Outcome::Fixed(Type::Addr), ROOT, NO_KINDS;
     /// The address of a class's description.
