@@ -8,13 +8,16 @@
 //! the reference interpreter is the meaning.
 #![forbid(unsafe_code)]
 
+mod builder;
 pub mod entity;
+mod fold;
 mod method;
 mod module;
 pub mod opcode;
 mod raise;
 mod types;
 
+pub use builder::*;
 pub use method::*;
 pub use module::*;
 pub use opcode::{Opcode, Properties};

@@ -566,6 +566,11 @@ impl<'a> Method<'a> {
         self.blocks[block].roots = self.arena.alloc_slice_copy(roots);
     }
 
+    /// Says which handlers a block has.
+    pub fn set_handlers(&mut self, block: Block, handlers: Option<HandlerList>) {
+        self.blocks[block].handlers = handlers;
+    }
+
     /// Says how often a block runs.
     pub fn set_frequency(&mut self, block: Block, frequency: Option<Frequency>) {
         self.blocks[block].frequency = frequency;
