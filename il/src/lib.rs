@@ -10,6 +10,7 @@
 
 mod builder;
 pub mod entity;
+pub mod eval;
 mod fold;
 mod method;
 mod module;
