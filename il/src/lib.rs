@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+pub mod cfg;
+pub mod effects;
 pub mod entity;
 pub mod eval;
 mod fold;
@@ -19,6 +21,8 @@ mod raise;
 mod types;
 
 pub use builder::*;
+pub use cfg::{Cfg, Dominators, Edge, EdgeKind, Loops};
+pub use effects::{Effects, MemoryUse, effects, raises};
 pub use method::*;
 pub use module::*;
 pub use opcode::{Opcode, Properties};

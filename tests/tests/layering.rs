@@ -1,0 +1,93 @@
+//! Who may know whom: reads the manifests and fails on an edge that the architecture forbids.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Each crate and the crates of ours it may depend on. `unsafe` marks those that may contain it.
+const LAYERS: &[(&str, &str, &[&str])] = &[
+    ("dagwood-il", "il", &[]),
+    ("dagwood-opt", "opt", &["il"]),
+    ("dagwood-codegen", "codegen", &["il"]),
+    ("dagwood-codespace", "runtime/codespace", &[]),
+    ("dagwood-runtime", "runtime", &["il", "opt", "codegen", "codespace"]),
+    ("dagwood-wasm", "frontends/wasm", &["il", "runtime"]),
+    ("dagwood", ".", &["il", "opt", "codegen", "runtime", "wasm"]),
+    ("dagwood-cli", "cli", &["il", "opt", "codegen", "runtime", "wasm"]),
+    ("dagwood-fuzz", "fuzz", &["il", "opt", "codegen", "runtime", "wasm"]),
+    ("dagwood-tests", "tests", &["il", "opt", "codegen", "runtime", "codespace", "wasm", "fuzz", "cli"]),
+    ("dagwood-bench", "bench", &["il", "opt", "codegen", "runtime", "codespace", "wasm", "fuzz"]),
+];
+
+/// Crates that may contain `unsafe`.
+const MAY_BE_UNSAFE: &[&str] = &["runtime/codespace", "runtime"];
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The names under `[dependencies]` of a manifest.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let section = manifest.lines().skip_while(|line| line.trim() != "[dependencies]").skip(1);
+    section
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split(['=', '.', ' ']).next())
+        .filter(|name| !name.is_empty() && !name.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn no_crate_knows_one_it_must_not() {
+    let by_short: BTreeMap<&str, &str> =
+        LAYERS.iter().map(|(name, ..)| (name.strip_prefix("dagwood-").unwrap_or("facade"), *name)).collect();
+    for (name, folder, allowed) in LAYERS {
+        let path = root().join(folder).join("Cargo.toml");
+        let manifest = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let allowed: Vec<&str> = allowed.iter().map(|short| by_short[short]).collect();
+        for dependency in dependencies(&manifest).iter().filter(|name| name.starts_with("dagwood")) {
+            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn only_codegen_names_cranelift() {
+    for (name, folder, _) in LAYERS.iter().filter(|(name, ..)| !["dagwood-codegen", "dagwood-bench"].contains(name)) {
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("every layer has a manifest");
+        let named = dependencies(&manifest).into_iter().find(|dependency| dependency.starts_with("cranelift"));
+        assert_eq!(named, None, "{name} must not know Cranelift");
+    }
+}
+
+#[test]
+fn unsafe_is_forbidden_outside_the_runtime() {
+    for (name, folder, _) in LAYERS.iter().filter(|(_, folder, _)| !MAY_BE_UNSAFE.contains(folder)) {
+        let source = root().join(folder).join("src");
+        for file in ["lib.rs", "main.rs"].map(|file| source.join(file)).iter().filter(|path| path.exists()) {
+            let text = fs::read_to_string(file).expect("the crate root can be read");
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{name}: {} must forbid unsafe code", file.display());
+        }
+    }
+}
+
+#[test]
+fn lowering_of_a_frontend_knows_only_the_il() {
+    let source = root().join("frontends/wasm/src");
+    let mut files = vec![source.join("lower.rs")];
+    let folder = fs::read_dir(source.join("lower")).expect("the lowering has a folder");
+    files.extend(folder.map(|entry| entry.expect("the folder can be listed").path()));
+    for file in files {
+        let text = fs::read_to_string(&file).expect("the lowering can be read");
+        assert!(!text.contains("dagwood_runtime"), "{} lowers; the binding knows the runtime", file.display());
+    }
+}
+
+#[test]
+fn every_member_is_in_the_table() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
+    let members = manifest.lines().find(|line| line.starts_with("members")).expect("the workspace lists its members");
+    for member in members.split('"').skip(1).step_by(2) {
+        assert!(LAYERS.iter().any(|(_, folder, _)| *folder == member), "{member} has no layer");
+    }
+}
