@@ -1,5 +1,5 @@
-// The native build of a kernel as a child process: compiled with -DKERNEL='"matmul.c"', it answers each `n` that it
-// reads with the checksum's bits and the CPU time of the call in nanoseconds.
+// The native build of a kernel as a child process: compiled with -DKERNEL='"matmul.c"', it says `ready`, then answers
+// each `n` that it reads with the checksum's bits and the CPU time of the call in nanoseconds.
 #include KERNEL
 
 #include <inttypes.h>
@@ -23,6 +23,8 @@ static int64_t now(void) {
 }
 
 int main(void) {
+    puts("ready");
+    fflush(stdout);
     int n;
     while (scanf("%d", &n) == 1) {
         int64_t start = now();

@@ -1,0 +1,197 @@
+//! `dagwood-bench wasm`: run time and compile time of WebAssembly programs, in every engine that is here.
+//!
+//! Run time is CPU time of a call of `run(n)` in steady state; compile time is CPU time from a module's bytes to code
+//! that could be called, validation included, on one thread. Programs with 64-bit memories have means of their own,
+//! because engines differ there in what they mask.
+
+use std::io::{IsTerminal, stderr};
+
+use crate::Options;
+use crate::child;
+use crate::engine::{Engine, Failure, Program, Result};
+use crate::kernels;
+use crate::measure::{Plan, Series, compile_times, geomean, median_milliseconds, ratio, run_times};
+use crate::report::{AtMost, Report, Table};
+
+const FULL: Plan = Plan { instances: 5, rounds: 4, compilations: 15 };
+const QUICK: Plan = Plan { instances: 2, rounds: 3, compilations: 5 };
+
+/// What is measured, and with it which times an engine has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Run,
+    Compile,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Run => "run time",
+            Kind::Compile => "compile time",
+        }
+    }
+}
+
+/// The times of all engines on one program.
+struct Measured<'p> {
+    program: &'p Program,
+    series: Vec<Series>,
+}
+
+/// A summary figure that has a target: geometric mean of one engine against another.
+struct Goal {
+    kind: Kind,
+    engine: &'static str,
+    base: &'static str,
+    target: AtMost,
+}
+
+/// The ratios that the project promises, for programs with 32-bit memories.
+const GOALS: &[Goal] = &[
+    Goal { kind: Kind::Run, engine: "dagwood", base: "wasmtime explicit", target: AtMost(1.30) },
+    Goal { kind: Kind::Compile, engine: "dagwood", base: "wasmtime explicit", target: AtMost(1.0) },
+];
+
+/// The bench.
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let plan = if options.quick { QUICK } else { FULL };
+    let mut programs = kernels::programs()?;
+    let names: Vec<String> = programs.iter().map(|program| program.name.clone()).collect();
+    programs.retain(|program| options.selects(&program.name));
+    if programs.is_empty() {
+        return Err(Failure(format!("--only leaves no program; there are {}", names.join(", "))));
+    }
+    let engines = engines(options)?;
+
+    let mut runs = Vec::new();
+    let mut compilations = Vec::new();
+    for program in &programs {
+        progress(&format!("measuring {}", program.name));
+        if let Some(n) = program.n {
+            runs.push(Measured { program, series: run_times(program, n, &engines, plan)? });
+        }
+        compilations.push(Measured { program, series: compile_times(program, &engines, plan)? });
+    }
+    progress("");
+
+    let mut report = Report::default();
+    report.sections.push(policies(&engines));
+    for (kind, measured) in [(Kind::Run, &runs), (Kind::Compile, &compilations)] {
+        let section = table(kind, measured, &engines, &mut report);
+        report.sections.push(section);
+    }
+    for (kind, measured) in [(Kind::Run, &runs), (Kind::Compile, &compilations)] {
+        summarise(kind, measured, &engines, &mut report);
+    }
+    Ok(report)
+}
+
+/// Every engine on this machine. The first one is the base of the tables.
+fn engines(options: &Options) -> Result<Vec<Box<dyn Engine>>> {
+    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+    #[cfg(feature = "peers")]
+    engines.extend(crate::wasmtime::engines(options.quick)?);
+    engines.extend(child::node(options.quick));
+    engines.extend(child::native());
+    if engines.is_empty() {
+        return Err(Failure("there is no engine to measure: no peers, no node, no C compiler".into()));
+    }
+    Ok(engines)
+}
+
+/// Says on a terminal what is being measured; the line is overwritten by the next one.
+fn progress(text: &str) {
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
+}
+
+fn policies(engines: &[Box<dyn Engine>]) -> String {
+    let mut text = String::from("How each engine keeps a program inside its memory:\n");
+    for engine in engines {
+        text += &format!("  {:18} {}\n", engine.name(), engine.policy());
+    }
+    text
+}
+
+/// One line a program: the time of the first engine that has one, then every engine's ratio to it.
+fn table(kind: Kind, measured: &[Measured<'_>], engines: &[Box<dyn Engine>], report: &mut Report) -> String {
+    let shown: Vec<usize> = (0..engines.len())
+        .filter(|&index| measured.iter().any(|program| !program.series[index].is_empty()))
+        .collect();
+    let Some(&base) = shown.first() else { return String::new() };
+    let mut head = vec![kind.word().to_owned(), format!("{} ms", engines[base].name())];
+    head.extend(shown.iter().skip(1).map(|&index| engines[index].name().to_owned()));
+    let mut table = Table { lines: vec![head] };
+    for Measured { program, series } in measured {
+        let milliseconds = median_milliseconds(&series[base]);
+        if let Some(value) = milliseconds {
+            report.detail(
+                format!("{}, {}, {}", kind.word(), program.name, engines[base].name()),
+                value,
+                "ms",
+            );
+        }
+        let mut line = vec![program.name.clone(), cell(milliseconds)];
+        for &index in shown.iter().skip(1) {
+            let value = ratio(&series[index], &series[base]);
+            if let Some(value) = value {
+                let name = against(kind, &program.name, engines[index].name(), engines[base].name());
+                report.detail(name, value, "ratio");
+            }
+            line.push(cell(value));
+        }
+        table.lines.push(line);
+    }
+    for memory64 in [false, true] {
+        let mut line = vec![format!("geomean{}", if memory64 { ", memory64" } else { "" }), String::new()];
+        line.extend(shown.iter().skip(1).map(|&index| cell(mean(measured, memory64, index, base))));
+        if line.iter().skip(2).any(|cell| cell != "-") {
+            table.lines.push(line);
+        }
+    }
+    table.to_string()
+}
+
+fn cell(value: Option<f64>) -> String {
+    value.map_or("-".into(), |value| format!("{value:.2}"))
+}
+
+fn against(kind: Kind, what: &str, engine: &str, base: &str) -> String {
+    format!("{}, {what}, {engine} / {base}", kind.word())
+}
+
+/// The geometric mean of one engine's ratios to another's over the programs with or without 64-bit memories.
+fn mean(measured: &[Measured<'_>], memory64: bool, engine: usize, base: usize) -> Option<f64> {
+    let ratios: Vec<f64> = measured
+        .iter()
+        .filter(|measured| measured.program.memory64 == memory64)
+        .filter_map(|measured| ratio(&measured.series[engine], &measured.series[base]))
+        .collect();
+    geomean(&ratios)
+}
+
+/// Geometric means against the base of the tables, then the goals.
+fn summarise(kind: Kind, measured: &[Measured<'_>], engines: &[Box<dyn Engine>], report: &mut Report) {
+    for memory64 in [false, true] {
+        let what = if memory64 { "geomean of memory64" } else { "geomean" };
+        for (index, engine) in engines.iter().enumerate().skip(1) {
+            if let Some(value) = mean(measured, memory64, index, 0) {
+                let name = against(kind, what, engine.name(), engines[0].name());
+                report.detail(name, value, "ratio");
+            }
+        }
+    }
+    let find = |name: &str| engines.iter().position(|engine| engine.name() == name);
+    for goal in GOALS.iter().filter(|goal| goal.kind == kind) {
+        let (Some(engine), Some(base)) = (find(goal.engine), find(goal.base)) else { continue };
+        if let Some(value) = mean(measured, false, engine, base) {
+            report.conclude(
+                against(kind, "geomean", goal.engine, goal.base),
+                value,
+                "ratio",
+                Some(goal.target),
+            );
+        }
+    }
+}
