@@ -1,2 +1,10 @@
-//! A generator of valid IL and the differential check between interpreter and native code.
+//! A generator of valid IL, and the differential check: interpreter against native code, folding on and off.
+//!
+//! Library code, so that tests run it for a second, CI for a minute, and a fuzzer for as long as it likes.
 #![forbid(unsafe_code)]
+
+mod choices;
+mod generate;
+
+pub use choices::{Choices, bytes_of_seed};
+pub use generate::{MEMORY_BYTES, Program, mix};
