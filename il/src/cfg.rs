@@ -98,6 +98,8 @@ impl<T> Lists<T> {
 pub struct Cfg {
     successors: Lists<Edge>,
     predecessors: Lists<Edge>,
+    /// For each entry of `predecessors`, its place among the successors of the block it comes from.
+    places: Vec<u32>,
     raise_points: Lists<RaisePoint>,
     order: Vec<Block>,
     ranks: EntityVec<Block, Option<u32>>,
@@ -107,13 +109,13 @@ impl Cfg {
     /// The graph of `method`.
     pub fn compute(module: &Module, method: &Method<'_>) -> Cfg {
         let (successors, raise_points) = collect_edges(module, method);
-        let predecessors = reverse_edges(&successors, method.block_count());
+        let (predecessors, places) = reverse_edges(&successors, method.block_count());
         let order = reverse_post_order(&successors, method.block_count());
         let mut ranks = EntityVec::filled(None, method.block_count());
         for (rank, block) in (0..).zip(&order) {
             ranks[*block] = Some(rank);
         }
-        Cfg { successors, predecessors, raise_points, order, ranks }
+        Cfg { successors, predecessors, places, raise_points, order, ranks }
     }
 
     /// How many blocks the method has.
@@ -129,6 +131,13 @@ impl Cfg {
     /// From where control may come to a block, by ascending block. Those that cannot be reached are among them.
     pub fn predecessors(&self, block: Block) -> &[Edge] {
         self.predecessors.get(block)
+    }
+
+    /// The predecessors of a block, each with the edge's place among its successors.
+    pub(crate) fn incoming(&self, block: Block) -> impl Iterator<Item = (Edge, usize)> {
+        let start = self.predecessors.starts[block.index()] as usize;
+        let edges = self.predecessors(block);
+        edges.iter().zip(&self.places[start..]).map(|(edge, place)| (*edge, *place as usize))
     }
 
     /// The roots of a block that may raise into one of its handlers, in order. Those of a block without handlers
@@ -221,7 +230,7 @@ fn index_of(len: usize) -> u32 {
     u32::try_from(len).expect("a method has fewer than 2^32 edges")
 }
 
-fn reverse_edges(successors: &Lists<Edge>, blocks: usize) -> Lists<Edge> {
+fn reverse_edges(successors: &Lists<Edge>, blocks: usize) -> (Lists<Edge>, Vec<u32>) {
     let mut starts = vec![0; blocks + 1];
     for edge in &successors.values {
         starts[edge.block.index() + 1] += 1;
@@ -229,19 +238,19 @@ fn reverse_edges(successors: &Lists<Edge>, blocks: usize) -> Lists<Edge> {
     for block in 0..blocks {
         starts[block + 1] += starts[block];
     }
-    let Some(first) = successors.values.first() else {
-        return Lists { starts, values: Vec::new() };
-    };
-    let mut values = vec![*first; successors.values.len()];
+    // Every slot is overwritten: there are as many as edges.
+    let mut values = successors.values.clone();
+    let mut places = vec![0; values.len()];
     let mut next = starts.clone();
     for from in (0..blocks).map(Block::new) {
-        for edge in successors.get(from) {
+        for (place, edge) in (0..).zip(successors.get(from)) {
             let slot = &mut next[edge.block.index()];
             values[*slot as usize] = Edge { block: from, kind: edge.kind };
+            places[*slot as usize] = place;
             *slot += 1;
         }
     }
-    Lists { starts, values }
+    (Lists { starts, values }, places)
 }
 
 /// Depth first from the entry, last successor first: so the first one follows its block, and handlers come last.

@@ -10,6 +10,7 @@
 
 mod builder;
 pub mod cfg;
+pub mod dataflow;
 pub mod effects;
 pub mod entity;
 pub mod eval;
@@ -22,6 +23,7 @@ mod types;
 
 pub use builder::*;
 pub use cfg::{Cfg, Dominators, Edge, EdgeKind, Loops};
+pub use dataflow::Liveness;
 pub use effects::{Effects, MemoryUse, effects, raises};
 pub use method::*;
 pub use module::*;
