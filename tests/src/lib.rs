@@ -1,2 +1,4 @@
-//! Dagwood's text-test runner and conformance suites.
+//! What tests share: the Tril reader, and the runner of text tests.
 #![forbid(unsafe_code)]
+
+pub mod tril;

@@ -43,7 +43,8 @@ fn no_crate_knows_one_it_must_not() {
         LAYERS.iter().map(|(name, ..)| (name.strip_prefix("dagwood-").unwrap_or("facade"), *name)).collect();
     for (name, folder, allowed) in LAYERS {
         let path = root().join(folder).join("Cargo.toml");
-        let manifest = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let manifest =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let allowed: Vec<&str> = allowed.iter().map(|short| by_short[short]).collect();
         for dependency in dependencies(&manifest).iter().filter(|name| name.starts_with("dagwood")) {
             assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
@@ -53,9 +54,13 @@ fn no_crate_knows_one_it_must_not() {
 
 #[test]
 fn only_codegen_names_cranelift() {
-    for (name, folder, _) in LAYERS.iter().filter(|(name, ..)| !["dagwood-codegen", "dagwood-bench"].contains(name)) {
-        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("every layer has a manifest");
-        let named = dependencies(&manifest).into_iter().find(|dependency| dependency.starts_with("cranelift"));
+    for (name, folder, _) in
+        LAYERS.iter().filter(|(name, ..)| !["dagwood-codegen", "dagwood-bench"].contains(name))
+    {
+        let manifest =
+            fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("every layer has a manifest");
+        let named =
+            dependencies(&manifest).into_iter().find(|dependency| dependency.starts_with("cranelift"));
         assert_eq!(named, None, "{name} must not know Cranelift");
     }
 }
@@ -66,7 +71,11 @@ fn unsafe_is_forbidden_outside_the_runtime() {
         let source = root().join(folder).join("src");
         for file in ["lib.rs", "main.rs"].map(|file| source.join(file)).iter().filter(|path| path.exists()) {
             let text = fs::read_to_string(file).expect("the crate root can be read");
-            assert!(text.contains("#![forbid(unsafe_code)]"), "{name}: {} must forbid unsafe code", file.display());
+            assert!(
+                text.contains("#![forbid(unsafe_code)]"),
+                "{name}: {} must forbid unsafe code",
+                file.display()
+            );
         }
     }
 }
@@ -79,14 +88,19 @@ fn lowering_of_a_frontend_knows_only_the_il() {
     files.extend(folder.map(|entry| entry.expect("the folder can be listed").path()));
     for file in files {
         let text = fs::read_to_string(&file).expect("the lowering can be read");
-        assert!(!text.contains("dagwood_runtime"), "{} lowers; the binding knows the runtime", file.display());
+        assert!(
+            !text.contains("dagwood_runtime"),
+            "{} lowers; the binding knows the runtime",
+            file.display()
+        );
     }
 }
 
 #[test]
 fn every_member_is_in_the_table() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
-    let members = manifest.lines().find(|line| line.starts_with("members")).expect("the workspace lists its members");
+    let members =
+        manifest.lines().find(|line| line.starts_with("members")).expect("the workspace lists its members");
     for member in members.split('"').skip(1).step_by(2) {
         assert!(LAYERS.iter().any(|(_, folder, _)| *folder == member), "{member} has no layer");
     }

@@ -14,8 +14,10 @@ fn root() -> &'static Path {
 
 /// Every file below `folder` with one of the extensions, by name.
 fn files(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(folder).expect("the tree can be listed").map(|entry| entry.expect("an entry can be read").path()).collect();
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the tree can be listed")
+        .map(|entry| entry.expect("an entry can be read").path())
+        .collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -23,7 +25,11 @@ fn files(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
             if !name.starts_with('.') && name != "target" {
                 files(&path, extensions, found);
             }
-        } else if path.extension().and_then(|extension| extension.to_str()).is_some_and(|e| extensions.contains(&e)) {
+        } else if path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .is_some_and(|e| extensions.contains(&e))
+        {
             found.push(path);
         }
     }
@@ -33,7 +39,10 @@ fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     files(root(), &["rs"], &mut found);
     assert!(found.len() > 20, "the tree has sources");
-    found.into_iter().map(|path| (path.clone(), fs::read_to_string(path).expect("sources are UTF-8"))).collect()
+    found
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).expect("sources are UTF-8")))
+        .collect()
 }
 
 #[test]
@@ -58,7 +67,13 @@ fn every_file_begins_by_saying_what_it_is() {
 #[test]
 fn nothing_is_left_for_later() {
     // Split so that this file does not find itself.
-    let banned = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("TO", "DO"), concat!("dbg", "!(")];
+    let banned = [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("dbg", "!("),
+    ];
     for (path, text) in sources() {
         for (number, line) in text.lines().enumerate() {
             for word in banned {
@@ -75,7 +90,9 @@ fn the_map_names_only_what_exists() {
         for name in text.split('`').skip(1).step_by(2) {
             let is_path = name.contains('/')
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
-                && !name.starts_with("target/") && !name.starts_with("../") && !name.starts_with('/');
+                && !name.starts_with("target/")
+                && !name.starts_with("../")
+                && !name.starts_with('/');
             assert!(!is_path || root().join(name).exists(), "{map} names `{name}`, which is not there");
         }
     }
