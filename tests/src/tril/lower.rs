@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bumpalo::Bump;
-use dagwood_il::{
-    Block, Builder, Folding, Local, Method, MethodId, Module, NativeId, Node, Opcode, RaiseKind, Type,
-};
+use dagwood_il::{Block, Builder, Folding, Local, Method, MethodId, Module, NativeId, Node, Opcode, Type};
 
 use super::sexp::{Sexp, parse};
 
