@@ -1,0 +1,10 @@
+//! WASI preview 1, called on a plain vector of bytes: no module, no engine.
+
+mod escapes;
+mod files;
+mod harness;
+mod hostile;
+mod names;
+mod polling;
+mod process;
+mod streams;
