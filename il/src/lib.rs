@@ -15,6 +15,8 @@ pub mod effects;
 pub mod entity;
 pub mod eval;
 mod fold;
+pub mod interp;
+pub mod layout;
 mod method;
 mod module;
 pub mod opcode;
