@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::engine::{Engine, Failure, Instance, Program, Result, Sample};
-use crate::kernels::output_directory;
+use crate::engine::{Engine, Failure, Instance, NativeSource, Program, Result, Sample};
+use crate::kernels::{is_fresh, output_directory};
 
 /// A C compiler's optimised native code.
 struct Native {
@@ -27,7 +27,7 @@ pub(crate) fn native() -> Option<Box<dyn Engine>> {
 }
 
 /// Whether `program arguments` can be started and succeeds.
-fn answers(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
     let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
@@ -43,15 +43,27 @@ impl Engine for Native {
 
     fn instantiate(&self, program: &Program) -> Result<Option<Box<dyn Instance>>> {
         let Some(source) = &program.native else { return Ok(None) };
-        let binary = output_directory()?.join(format!("{}.native", program.name));
-        let mut command = Command::new(self.compiler);
-        command.args(["-std=gnu11", "-O2", "-w", "-fno-math-errno", "-ffp-contract=off"]);
-        command.args(&source.arguments).arg(&source.main).arg("-o").arg(&binary).arg("-lm");
-        let status = command.status().map_err(|error| Failure::because(self.compiler, error))?;
-        if !status.success() {
-            return Err(Failure::because(format!("{} cannot build {}", self.compiler, program.name), status));
+        let binary = output_directory()?.join(format!("{}.{}", program.name, self.compiler));
+        if !is_fresh(&binary, &source.inputs) || !is_fresh(&binary, std::slice::from_ref(&source.main)) {
+            self.build(source, &binary)?;
         }
         Conversation::start(&mut Command::new(&binary), &program.name)
+    }
+}
+
+impl Native {
+    fn build(&self, source: &NativeSource, binary: &Path) -> Result<()> {
+        let mut command = Command::new(self.compiler);
+        command.args(["-std=gnu11", "-O2", "-w", "-fno-math-errno", "-ffp-contract=off"]);
+        command.args(&source.arguments).arg(&source.main).arg("-o").arg(binary).arg("-lm");
+        let status = command.status().map_err(|error| Failure::because(self.compiler, error))?;
+        if !status.success() {
+            return Err(Failure::because(
+                format!("{} cannot build {}", self.compiler, binary.display()),
+                status,
+            ));
+        }
+        Ok(())
     }
 }
 

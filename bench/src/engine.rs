@@ -40,6 +40,8 @@ pub(crate) struct NativeSource {
     pub(crate) main: PathBuf,
     /// Further arguments: definitions, include directories, further sources.
     pub(crate) arguments: Vec<String>,
+    /// Files of ours, besides `main`, that the program is made of: if none is newer than the binary, it is kept.
+    pub(crate) inputs: Vec<PathBuf>,
 }
 
 /// One call of `run`.

@@ -52,6 +52,13 @@ pub(crate) fn output_directory() -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// Whether `output` exists and none of `inputs` was changed after it was made.
+pub(crate) fn is_fresh(output: &Path, inputs: &[PathBuf]) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    changed(output)
+        .is_some_and(|made| inputs.iter().all(|input| changed(input).is_some_and(|changed| changed <= made)))
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| Failure::because(path.display(), error))
 }
@@ -72,6 +79,9 @@ pub(crate) fn programs() -> Result<Vec<Program>> {
                 native: Some(NativeSource {
                     main: directory.join("native.c"),
                     arguments: vec![format!("-DKERNEL=\"{}.c\"", kernel.name)],
+                    inputs: ["kernel.h", "interp.h", &format!("{}.c", kernel.name)]
+                        .map(|file| directory.join(file))
+                        .to_vec(),
                 }),
                 n: Some(kernel.n),
                 memory64,

@@ -18,6 +18,7 @@
 mod child;
 mod engine;
 mod kernels;
+mod libraries;
 mod measure;
 mod report;
 mod wasm;

@@ -10,6 +10,7 @@ use crate::Options;
 use crate::child;
 use crate::engine::{Engine, Failure, Program, Result};
 use crate::kernels;
+use crate::libraries;
 use crate::measure::{Plan, Series, compile_times, geomean, median_milliseconds, ratio, run_times};
 use crate::report::{AtMost, Report, Table};
 
@@ -55,12 +56,8 @@ const GOALS: &[Goal] = &[
 /// The bench.
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let plan = if options.quick { QUICK } else { FULL };
-    let mut programs = kernels::programs()?;
-    let names: Vec<String> = programs.iter().map(|program| program.name.clone()).collect();
-    programs.retain(|program| options.selects(&program.name));
-    if programs.is_empty() {
-        return Err(Failure(format!("--only leaves no program; there are {}", names.join(", "))));
-    }
+    let mut report = Report::default();
+    let programs = programs(options, &mut report)?;
     let engines = engines(options)?;
 
     let mut runs = Vec::new();
@@ -74,7 +71,6 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     }
     progress("");
 
-    let mut report = Report::default();
     report.sections.push(policies(&engines));
     for (kind, measured) in [(Kind::Run, &runs), (Kind::Compile, &compilations)] {
         let section = table(kind, measured, &engines, &mut report);
@@ -84,6 +80,25 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         summarise(kind, measured, &engines, &mut report);
     }
     Ok(report)
+}
+
+/// Every program that `--only` leaves in; what cannot be built on this machine is noted in the report.
+fn programs(options: &Options, report: &mut Report) -> Result<Vec<Program>> {
+    let mut programs = kernels::programs()?;
+    let mut names: Vec<String> = programs.iter().map(|program| program.name.clone()).collect();
+    programs.retain(|program| options.selects(&program.name));
+    names.extend(libraries::names());
+    progress("building the C libraries");
+    match libraries::programs(options) {
+        Ok(libraries) => programs.extend(libraries),
+        Err(Failure(reason)) => {
+            report.sections.push(format!("The C libraries are left out: {reason}.\n"));
+        }
+    }
+    if programs.is_empty() {
+        return Err(Failure(format!("--only leaves no program; there are {}", names.join(", "))));
+    }
+    Ok(programs)
 }
 
 /// Every engine on this machine. The first one is the base of the tables.
