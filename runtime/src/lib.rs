@@ -1,2 +1,17 @@
 //! Dagwood's runtime: compiling, installing, calling and unwinding methods.
 
+pub mod code;
+pub mod context;
+pub mod entry;
+pub mod error;
+pub mod fault;
+pub mod helpers;
+pub mod host;
+pub mod layout;
+pub mod memory;
+pub mod raise;
+mod region;
+pub mod stack;
+mod stubs;
+pub mod thread;
+mod unwind;

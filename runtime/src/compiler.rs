@@ -1,0 +1,113 @@
+//! The pipeline, from top to bottom: a frontend's body becomes an artifact.
+//!
+//! ```text
+//!   Bodies::build ──► verify ──► strategy ──► codegen ──► Artifact
+//! ```
+//!
+//! This is the one file that knows the optimizer and the code generator both. A [`Compiler`] belongs to one thread and is
+//! reused from method to method; what it makes depends on its input alone, so any number of threads makes the same code.
+
+use std::error::Error;
+use std::fmt;
+
+use bumpalo::Bump;
+use dagwood_codegen::{Artifact, CompileError, Target};
+use dagwood_il::verify::{VerifyError, verify};
+use dagwood_il::{Method, MethodId, Module};
+use dagwood_opt::Strategy;
+
+/// Where the bodies of methods come from: a frontend, asked from any thread.
+pub trait Bodies: Sync {
+    /// Builds the body of a method in `arena`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the frontend from building it.
+    fn build<'a>(&self, method: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError>;
+}
+
+impl<F> Bodies for F
+where
+    F: for<'a> Fn(MethodId, &'a Bump) -> Result<Method<'a>, BodyError> + Sync,
+{
+    fn build<'a>(&self, method: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError> {
+        self(method, arena)
+    }
+}
+
+/// What a frontend says when it cannot build a body.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// Whether a method is held against the specification before it is compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Every method.
+    On,
+    /// No method, unless this is a debug build.
+    #[default]
+    InDebugBuilds,
+}
+
+/// Why a method was not compiled. It stays as it was.
+#[derive(Debug)]
+pub enum CompileFailure {
+    /// The frontend did not build it.
+    Body(BodyError),
+    /// It is not well-formed.
+    Verify(Vec<VerifyError>),
+    /// No code was made for it.
+    Codegen(CompileError),
+}
+
+impl fmt::Display for CompileFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CompileFailure::Body(error) => error.fmt(f),
+            CompileFailure::Verify(errors) => {
+                f.write_str("not well-formed")?;
+                errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
+            }
+            CompileFailure::Codegen(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for CompileFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            CompileFailure::Body(error) => Some(&**error),
+            CompileFailure::Verify(_) => None,
+            CompileFailure::Codegen(error) => Some(error),
+        }
+    }
+}
+
+/// Compiles methods, one after the other, on one thread.
+pub struct Compiler<'t> {
+    codegen: dagwood_codegen::Compiler<'t>,
+    strategy: &'static Strategy,
+    verify: Verify,
+    arena: Bump,
+}
+
+impl<'t> Compiler<'t> {
+    /// A compiler for `target`.
+    pub fn new(target: &'t Target, strategy: &'static Strategy, verify: Verify) -> Compiler<'t> {
+        Compiler { codegen: dagwood_codegen::Compiler::new(target), strategy, verify, arena: Bump::new() }
+    }
+
+    /// Compiles one method.
+    ///
+    /// # Errors
+    ///
+    /// A [`CompileFailure`].
+    pub fn compile(&mut self, module: &Module, id: MethodId, bodies: &dyn Bodies) -> Result<Artifact, CompileFailure> {
+        self.arena.reset();
+        let mut method = bodies.build(id, &self.arena).map_err(CompileFailure::Body)?;
+        if self.verify == Verify::On || cfg!(debug_assertions) {
+            verify(module, &method).map_err(CompileFailure::Verify)?;
+        }
+        let _ = self.strategy.run(module, &mut method);
+        self.codegen.compile(module, &method).map_err(CompileFailure::Codegen)
+    }
+}

@@ -1,0 +1,243 @@
+//! Entering compiled code, and coming back by every way there is.
+//!
+//! ```text
+//!   Entry::call ─► trampoline ─► shim(context, code, buffer) ─► code ─► … ─► a helper of ours ─► host ─► Entry::call …
+//!        ▲             │ ▲                                                        │
+//!        │             │ └── exit: an uncaught raise, a machine fault ◄───────────┘
+//!        └─ activation ┘     a panic takes the same way by the unwinder
+//! ```
+//!
+//! The *trampoline* saves every callee-saved register in a frame that the unwinder can read exactly. So compiled code
+//! need not be able to restore them: whatever cuts it off ends here or passes through here. The *shim* is compiled for
+//! each signature; it loads the arguments from the buffer, calls the code, and stores the results.
+//!
+//! An [`Activation`] on the stack of `Entry::call` says where the trampoline's frame is; a thread's activations form a
+//! list, innermost first, since the host may enter code again.
+
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::ops::Range;
+use std::ptr;
+
+use dagwood_il::RaiseKind;
+
+use crate::code::CodeTable;
+use crate::context::Context;
+use crate::fault;
+use crate::host::Host;
+use crate::layout::{self, Slot};
+use crate::raise::Raise;
+use crate::thread::{NoRoom, Thread};
+
+/// What code is entered with.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    /// The thread it runs on.
+    pub thread: &'a Thread,
+    /// Its first parameter.
+    pub context: &'a Context,
+    /// Where it is installed, with all compiled code that it calls.
+    pub code: &'a CodeTable,
+    /// Whom it asks.
+    pub host: &'a dyn Host,
+}
+
+impl Entry<'_> {
+    /// Calls the code at address `code` through the shim at address `shim`: arguments are taken from `slots`, results take
+    /// their places. The error is a raise that nothing in the code caught.
+    ///
+    /// # Panics
+    ///
+    /// If a function of the host that the code calls panics.
+    ///
+    /// # Safety
+    ///
+    /// * `code` and `shim` are the starts of bodies in `self.code`, and `shim` is made for the signature of `code`; `slots`
+    ///   has at least as many slots as it has parameters, and as it has results.
+    /// * All machine code that runs keeps `rbp` as the frame pointer, respects the conventions of the artifact's helpers,
+    ///   describes each of its raising sites truly, and touches no memory but what its context leads it to.
+    /// * `self.host` tells the truth about the slots of its native functions.
+    pub unsafe fn call(&self, shim: usize, code: usize, slots: &mut [Slot]) -> Result<(), Raise> {
+        let _entered = self.thread.enter()?;
+        fault::prepare_thread().map_err(Raise::fault)?;
+        let _visible = ThreadInContext::new(self.context, self.thread);
+        let activation = Activation::new(self);
+        let _linked = Linked::new(&activation);
+        // SAFETY: the caller vouches for shim, code and slots; the context lives at its address, and the activation
+        // stays where it is until the trampoline has returned or been unwound.
+        let raised =
+            unsafe { trampoline(shim, self.context.address(), code, slots.as_mut_ptr(), &activation.exit) };
+        if raised == 0 { Ok(()) } else { Err(activation.outcome()) }
+    }
+}
+
+/// Where an activation is left for its trampoline's exit.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Exit {
+    /// The frame pointer of the trampoline: where every walk over frames ends.
+    pub(crate) fp: Cell<usize>,
+    pub(crate) sp: Cell<usize>,
+    pub(crate) pc: Cell<usize>,
+}
+
+/// One entry into compiled code that has not come back.
+pub(crate) struct Activation<'a> {
+    pub(crate) exit: Exit,
+    pub(crate) entry: &'a Entry<'a>,
+    /// The addresses of the code that was entered.
+    pub(crate) code_range: Range<usize>,
+    /// The raise with which the exit was taken; none if it was a machine fault.
+    raise: Cell<Option<Raise>>,
+}
+
+thread_local! {
+    /// The innermost activation of this thread, or null. Without a destructor and never lazily made, so that a signal handler
+    /// may read it.
+    static INNERMOST: Cell<*const Activation<'static>> = const { Cell::new(ptr::null()) };
+}
+
+impl<'a> Activation<'a> {
+    fn new(entry: &'a Entry<'a>) -> Activation<'a> {
+        let code_range = entry.code.space().range();
+        Activation { exit: Exit::default(), entry, code_range, raise: Cell::new(None) }
+    }
+
+    /// The innermost activation of this thread.
+    ///
+    /// # Safety
+    ///
+    /// The reference must not be used beyond the return of the caller, which runs below the activation on the stack.
+    pub(crate) unsafe fn innermost<'b>() -> Option<&'b Activation<'b>> {
+        // SAFETY: a pointer in the list points to an activation on this thread's stack that has not ended, since `Linked`
+        // takes it off the list before it ends; the caller lets go of it before that.
+        INNERMOST.with(|innermost| unsafe { innermost.get().as_ref() })
+    }
+
+    /// Keeps the raise that the exit is about to be taken with.
+    pub(crate) fn leave_with(&self, raise: Raise) {
+        self.raise.set(Some(raise));
+    }
+
+    /// Why the exit was taken.
+    fn outcome(&self) -> Raise {
+        match self.raise.take() {
+            Some(raise) => raise,
+            // SAFETY: without a raise it was the fault handler that took the exit, after it filled the record; it runs on
+            // this thread alone, and only while compiled code does.
+            None => unsafe { &*self.entry.thread.fault() }.to_raise(self.entry.code),
+        }
+    }
+}
+
+/// Keeps an activation in the thread's list.
+struct Linked {
+    previous: *const Activation<'static>,
+}
+
+impl Linked {
+    fn new(activation: &Activation<'_>) -> Linked {
+        let this = ptr::from_ref(activation).cast::<Activation<'static>>();
+        Linked { previous: INNERMOST.with(|innermost| innermost.replace(this)) }
+    }
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        INNERMOST.with(|innermost| innermost.set(self.previous));
+    }
+}
+
+/// Keeps a thread's address in a context.
+struct ThreadInContext<'a> {
+    context: &'a Context,
+    previous: u64,
+}
+
+impl<'a> ThreadInContext<'a> {
+    fn new(context: &'a Context, thread: &Thread) -> Self {
+        let previous = context.get(layout::context::THREAD);
+        context.set(layout::context::THREAD, thread.address() as u64);
+        ThreadInContext { context, previous }
+    }
+}
+
+impl Drop for ThreadInContext<'_> {
+    fn drop(&mut self) {
+        self.context.set(layout::context::THREAD, self.previous);
+    }
+}
+
+impl From<NoRoom> for Raise {
+    fn from(reason: NoRoom) -> Raise {
+        match reason {
+            NoRoom::Used => Raise::new(RaiseKind::StackOverflow, 0),
+            NoRoom::Foreign => {
+                Raise::fault("the current stack is not the one that the system gave to the thread")
+            }
+            NoRoom::Unknown(error) => Raise::fault(error),
+        }
+    }
+}
+
+/// Calls `shim(context, code, slots)` and returns zero; or one, if the exit that it wrote to `exit` was taken.
+///
+/// # Safety
+///
+/// As [`Entry::call`]; `exit` stays valid until this returns or is unwound.
+#[unsafe(naked)]
+unsafe extern "sysv64-unwind" fn trampoline(
+    shim: usize,
+    context: usize,
+    code: usize,
+    slots: *mut Slot,
+    exit: *const Exit,
+) -> u64 {
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",
+        ".cfi_offset rbx, -24",
+        ".cfi_offset r12, -32",
+        ".cfi_offset r13, -40",
+        ".cfi_offset r14, -48",
+        ".cfi_offset r15, -56",
+        "mov [r8 + {fp}], rbp",
+        "mov [r8 + {sp}], rsp",
+        "lea rax, [rip + 2f]",
+        "mov [r8 + {pc}], rax",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "mov rsi, rdx",
+        "mov rdx, rcx",
+        "call rax",
+        "xor eax, eax",
+        "jmp 3f",
+        // The exit: entered with rbp and rsp as they are during the call.
+        "2:",
+        "mov eax, 1",
+        "3:",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+        fp = const offset_of!(Exit, fp),
+        sp = const offset_of!(Exit, sp),
+        pc = const offset_of!(Exit, pc),
+    )
+}

@@ -1,0 +1,86 @@
+//! The addresses of the functions that compiled code calls by name.
+//!
+//! All of them belong to this program's text, which the default placement of a code space is near to.
+
+use dagwood_codegen::{FloatWidth, Helper, Rounding};
+
+use crate::stubs;
+
+/// Where the code of `helper` is.
+pub fn address(helper: Helper) -> usize {
+    match helper {
+        Helper::RaiseSite => stubs::raise_site as *const () as usize,
+        Helper::Throw => stubs::throw as *const () as usize,
+        Helper::CallNative => stubs::call_native as *const () as usize,
+        Helper::Poll => stubs::poll as *const () as usize,
+        Helper::MemoryCopy => memory_copy as *const () as usize,
+        Helper::MemoryFill => memory_fill as *const () as usize,
+        Helper::MemoryCompare => memory_compare as *const () as usize,
+        Helper::FremF32 => frem_f32 as *const () as usize,
+        Helper::FremF64 => frem_f64 as *const () as usize,
+        Helper::FmaF32 => fma_f32 as *const () as usize,
+        Helper::FmaF64 => fma_f64 as *const () as usize,
+        Helper::Round(rounding, width) => round(rounding, width),
+    }
+}
+
+fn round(rounding: Rounding, width: FloatWidth) -> usize {
+    match (rounding, width) {
+        (Rounding::Floor, FloatWidth::F32) => floor_f32 as *const () as usize,
+        (Rounding::Floor, FloatWidth::F64) => floor_f64 as *const () as usize,
+        (Rounding::Ceil, FloatWidth::F32) => ceil_f32 as *const () as usize,
+        (Rounding::Ceil, FloatWidth::F64) => ceil_f64 as *const () as usize,
+        (Rounding::Trunc, FloatWidth::F32) => trunc_f32 as *const () as usize,
+        (Rounding::Trunc, FloatWidth::F64) => trunc_f64 as *const () as usize,
+        (Rounding::Nearest, FloatWidth::F32) => nearest_f32 as *const () as usize,
+        (Rounding::Nearest, FloatWidth::F64) => nearest_f64 as *const () as usize,
+    }
+}
+
+/// # Safety
+///
+/// `bytes` bytes can be read at `source` and written at `destination`; no Rust reference covers the latter.
+unsafe extern "sysv64" fn memory_copy(destination: *mut u8, source: *const u8, bytes: usize) {
+    // SAFETY: the caller's contract; `copy` allows overlap.
+    unsafe { std::ptr::copy(source, destination, bytes) }
+}
+
+/// # Safety
+///
+/// `bytes` bytes can be written at `destination`; no Rust reference covers them.
+unsafe extern "sysv64" fn memory_fill(destination: *mut u8, byte: i32, bytes: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { std::ptr::write_bytes(destination, byte as u8, bytes) }
+}
+
+/// # Safety
+///
+/// `bytes` bytes can be read at `left` and `right`.
+unsafe extern "sysv64" fn memory_compare(left: *const u8, right: *const u8, bytes: usize) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe { libc::memcmp(left.cast(), right.cast(), bytes) }
+}
+
+/// Declares functions on floats that compiled code calls.
+macro_rules! float_functions {
+    ($($name:ident($($operand:ident),*): $float:ty = $value:expr;)*) => {$(
+        extern "sysv64" fn $name($($operand: $float),*) -> $float {
+            $value
+        }
+    )*};
+}
+
+float_functions! {
+    frem_f32(left, right): f32 = left % right;
+    frem_f64(left, right): f64 = left % right;
+    fma_f32(left, right, addend): f32 = left.mul_add(right, addend);
+    fma_f64(left, right, addend): f64 = left.mul_add(right, addend);
+    floor_f32(value): f32 = value.floor();
+    floor_f64(value): f64 = value.floor();
+    ceil_f32(value): f32 = value.ceil();
+    ceil_f64(value): f64 = value.ceil();
+    trunc_f32(value): f32 = value.trunc();
+    trunc_f64(value): f64 = value.trunc();
+    nearest_f32(value): f32 = value.round_ties_even();
+    nearest_f64(value): f64 = value.round_ties_even();
+}

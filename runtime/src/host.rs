@@ -1,0 +1,30 @@
+//! What compiled code asks of whoever runs it.
+
+use dagwood_il::{ClassId, NativeId};
+
+use crate::entry::Entry;
+use crate::layout::Slot;
+use crate::raise::Raise;
+
+/// The functions that compiled code may call, and the classes of its exceptions.
+pub trait Host {
+    /// How many slots a call of `native` has: as many as it has parameters or results, whichever are more.
+    fn native_slots(&self, native: NativeId) -> usize;
+
+    /// Calls a function of the host. A raise goes on in the code that called it; a panic goes on through that code to
+    /// whoever entered it.
+    fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise>;
+
+    /// Whether a handler for `class` catches the exception `object`.
+    fn is_instance(&self, object: u64, class: ClassId) -> bool;
+}
+
+/// A call of a function of the host.
+pub struct NativeCall<'a> {
+    /// How the calling code was entered; the function may enter more code in the same way.
+    pub entry: &'a Entry<'a>,
+    /// The function.
+    pub native: NativeId,
+    /// The arguments; the results take their places.
+    pub slots: &'a mut [Slot],
+}

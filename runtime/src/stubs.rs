@@ -1,0 +1,140 @@
+//! The machine code between compiled code and [`crate::unwind`].
+//!
+//! Every stub makes a frame like compiled code does, with room for a [`Target`] at `rsp`, and describes it exactly, so
+//! that a panic passes through it. Its callee fills the target, returns, and the stub goes there.
+//!
+//! The raising stubs have Cranelift's `tail` convention, which passes integers as `system_v` does; since they never
+//! return, and take nothing on the stack, there is no other difference.
+
+use std::arch::naked_asm;
+use std::mem::offset_of;
+
+use crate::layout::Slot;
+use crate::unwind::{self, Target};
+
+const _: () = assert!(
+    offset_of!(Target, sp) == 0
+        && offset_of!(Target, fp) == 8
+        && offset_of!(Target, pc) == 16
+        && offset_of!(Target, object) == 24
+        && offset_of!(Target, code) == 32
+        && size_of::<Target>() <= 48
+);
+
+/// Makes a stub's frame.
+macro_rules! make_frame {
+    () => {
+        "push rbp
+        .cfi_def_cfa_offset 16
+        .cfi_offset rbp, -16
+        mov rbp, rsp
+        .cfi_def_cfa_register rbp
+        sub rsp, 48"
+    };
+}
+
+/// Goes to the target at `rsp`.
+macro_rules! go_to_target {
+    () => {
+        "mov rax, [rsp + 24]
+        mov rdx, [rsp + 32]
+        mov rcx, [rsp + 16]
+        mov rbp, [rsp + 8]
+        mov rsp, [rsp]
+        jmp rcx"
+    };
+}
+
+/// Returns if `al` is zero, and goes to the target at `rsp` otherwise.
+macro_rules! return_or_go_to_target {
+    () => {
+        "test al, al
+        jnz 2f
+        .cfi_remember_state
+        leave
+        .cfi_def_cfa rsp, 8
+        ret
+        .cfi_restore_state
+        2:"
+    };
+}
+
+/// `Helper::RaiseSite`.
+///
+/// # Safety
+///
+/// Called by compiled code in an activation only, like every stub here.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64-unwind" fn raise_site() -> ! {
+    naked_asm!(
+        ".cfi_startproc",
+        make_frame!(),
+        "mov rdi, rbp",
+        "mov rsi, rsp",
+        "call {raise_site}",
+        go_to_target!(),
+        ".cfi_endproc",
+        raise_site = sym unwind::raise_site,
+    )
+}
+
+/// `Helper::Throw`.
+///
+/// # Safety
+///
+/// As [`raise_site`].
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64-unwind" fn throw(object: u64) -> ! {
+    naked_asm!(
+        ".cfi_startproc",
+        make_frame!(),
+        "mov rsi, rbp",
+        "mov rdx, rsp",
+        "call {throw}",
+        go_to_target!(),
+        ".cfi_endproc",
+        throw = sym unwind::throw,
+    )
+}
+
+/// `Helper::CallNative`.
+///
+/// # Safety
+///
+/// As [`raise_site`]; `slots` points at as many slots as the host says that the function has.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64-unwind" fn call_native(context: usize, native: u64, slots: *mut Slot) {
+    naked_asm!(
+        ".cfi_startproc",
+        make_frame!(),
+        "mov rdi, rsi",
+        "mov rsi, rdx",
+        "mov rdx, rbp",
+        "mov rcx, rsp",
+        "call {call_native}",
+        return_or_go_to_target!(),
+        go_to_target!(),
+        ".cfi_endproc",
+        call_native = sym unwind::call_native,
+    )
+}
+
+/// `Helper::Poll`.
+///
+/// # Safety
+///
+/// As [`raise_site`].
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64-unwind" fn poll(context: usize) {
+    naked_asm!(
+        ".cfi_startproc",
+        make_frame!(),
+        "mov rdi, rbp",
+        "mov rsi, rsp",
+        "call {poll}",
+        return_or_go_to_target!(),
+        go_to_target!(),
+        ".cfi_endproc",
+        poll = sym unwind::poll,
+    )
+}
