@@ -2,6 +2,9 @@
 //!
 //! *Symbolic links* are made with relative targets only: an absolute one would lead out of every directory, and
 //! though this program could not follow it, somebody else on the host might.
+//!
+//! *Pipes* that lie in a directory are opened without waiting for a partner: to read, the end comes at once as long as
+//! nobody has opened the other side; to write, it is `nxio`. After that they wait like other streams.
 
 use std::os::fd::BorrowedFd;
 
@@ -159,7 +162,7 @@ impl Request {
         needed
     }
 
-    /// Opening never waits: a pipe without a partner would do so for ever.
+    /// Opening never waits: a pipe without a partner would do so for ever, out of the interrupt's reach.
     fn host_flags(&self) -> OFlags {
         let mut host = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         host |= match (self.reads, self.writes) {

@@ -1,4 +1,4 @@
-//! Descriptors of files and directories: reading, writing, positions, rights, sizes, times, listing.
+//! Descriptors of files: reading, writing, positions, rights, sizes, times.
 
 use dagwood_wasm::wasi::{Access, Errno, MAX_DESCRIPTORS, WasiConfig};
 
@@ -140,32 +140,6 @@ fn a_file_opened_one_way_is_not_used_the_other() {
 }
 
 #[test]
-fn a_read_only_directory_stays_as_it_is() {
-    let scratch = Scratch::new();
-    scratch.file("file", "text");
-    scratch.dir("dir");
-    let mut guest = Guest::new(WasiConfig::new().preopen(scratch.path(), "/", Access::ReadOnly));
-    assert_eq!(guest.open("file", 0, READ | WRITE), Err(Errno::Notcapable));
-    assert_eq!(guest.open("new", CREAT, READ), Err(Errno::Notcapable));
-    assert_eq!(guest.open("file", TRUNC, READ), Err(Errno::Notcapable));
-    for name in ["path_create_directory", "path_remove_directory", "path_unlink_file"] {
-        assert_eq!(guest.path_call(name, "dir"), Errno::Notcapable, "{name}");
-    }
-    for name in ["path_rename", "path_link"] {
-        assert_eq!(guest.two_path_call(name, "file", "other"), Errno::Notcapable, "{name}");
-    }
-    assert_eq!(guest.symlink("file", "link"), Errno::Notcapable);
-    let [path, length] = guest.put("file");
-    assert_eq!(guest.call("path_filestat_set_times", &[ROOT, 0, path, length, 1, 1, 5]), Errno::Notcapable);
-    let fd = guest.open("file", 0, READ).unwrap();
-    assert_eq!(guest.read(fd, 10).as_deref(), Ok("text"));
-    assert_eq!(guest.call("fd_filestat_set_times", &[fd, 1, 1, 5]), Errno::Notcapable);
-    let dir = guest.open("dir", DIRECTORY, ALL).unwrap();
-    let create = guest.open_with((dir, "new"), (FOLLOW, CREAT, READ, 0));
-    assert_eq!(create, Err(Errno::Notcapable), "rights do not grow on the way down");
-}
-
-#[test]
 fn rights_can_be_given_up_and_not_regained() {
     let scratch = Scratch::new();
     scratch.file("file", "text");
@@ -209,71 +183,24 @@ fn sizes_and_times_change_as_asked() {
 }
 
 #[test]
-fn preopened_directories_tell_their_names() {
+fn a_pipe_in_a_directory_does_not_hang_whoever_opens_it() {
     let scratch = Scratch::new();
-    let config = WasiConfig::new().preopen(scratch.path(), "/data", Access::ReadWrite).preopen(
-        scratch.path(),
-        ".",
-        Access::ReadOnly,
-    );
-    let mut guest = Guest::new(config);
-    let out = guest.take(16);
-    for (fd, name) in [(3, "/data"), (4, ".")] {
-        guest.ok("fd_prestat_get", &[fd, out]);
-        assert_eq!((guest.u32(out), guest.u32(out + 4) as usize), (0, name.len()));
-        guest.ok("fd_prestat_dir_name", &[fd, out + 8, name.len() as u64]);
-        assert_eq!(guest.bytes(out + 8, name.len()), name.as_bytes());
-    }
-    assert_eq!(guest.call("fd_prestat_dir_name", &[3, out, 4]), Errno::Nametoolong);
-    assert_eq!(guest.call("fd_prestat_dir_name", &[3, ALL, 5]), Errno::Fault);
-    assert_eq!(guest.call("fd_prestat_get", &[5, out]), Errno::Badf);
-    assert_eq!(guest.call("fd_prestat_get", &[ALL, out]), Errno::Badf);
-}
-
-#[test]
-fn a_listing_is_whole_whatever_the_buffer() {
-    let scratch = Scratch::new();
-    let mut expected: Vec<String> = (0..100).map(|index| format!("file-{index:03}")).collect();
-    expected.iter().for_each(|name| scratch.file(name, ""));
-    scratch.dir("sub");
-    expected.extend([".", "..", "sub"].map(String::from));
-    expected.sort();
-    for size in [64, 100, 333, 4096] {
-        let mut guest = Guest::at(&scratch);
-        let mut names = Vec::new();
-        let mut cookie = 0;
-        loop {
-            let (entries, is_full) = guest.list(ROOT, size, cookie);
-            for (name, file_type, next) in entries {
-                assert_eq!(file_type, if name.starts_with("file") { 4 } else { 3 });
-                names.push(name);
-                cookie = next;
-            }
-            if !is_full {
-                break;
-            }
-        }
-        names.sort();
-        assert_eq!(names, expected, "with {size} bytes");
-    }
+    let path = scratch.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let mut guest = Guest::at(&scratch);
-    let file = guest.open("file-000", 0, READ).unwrap();
-    let out = guest.take(64);
-    assert_eq!(guest.call("fd_readdir", &[file, out, 32, 0, out]), Errno::Notdir);
-    assert_eq!(guest.call("fd_readdir", &[ROOT, out, 32, ALL, out]), Errno::Inval);
-    assert_eq!(guest.call("fd_readdir", &[ROOT, out, ALL, 0, out]), Errno::Fault);
-}
-
-#[test]
-fn a_directory_is_not_a_file() {
-    let scratch = Scratch::new();
-    let mut guest = Guest::at(&scratch);
-    let out = guest.take(64);
-    assert_eq!(guest.read(ROOT, 1), Err(Errno::Isdir));
-    assert_eq!(guest.write(ROOT, "x"), Err(Errno::Isdir));
-    assert_eq!(guest.call("fd_seek", &[ROOT, 0, 0, out]), Errno::Isdir);
-    guest.ok("fd_filestat_get", &[ROOT, out]);
-    assert_eq!(guest.memory[out as usize + 16], 3);
+    assert_eq!(guest.open("pipe", 0, WRITE), Err(Errno::Nxio), "nobody reads");
+    let reader = guest.open("pipe", 0, READ).unwrap();
+    assert_eq!(guest.read(reader, 10).as_deref(), Ok(""), "nobody writes");
+    let writer = guest.open("pipe", 0, WRITE).unwrap();
+    assert_eq!(guest.write(writer, "through"), Ok(7));
+    assert_eq!(guest.read(reader, 10).as_deref(), Ok("through"));
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        std::fs::write(path, "later").unwrap();
+    });
+    assert_eq!(guest.read(reader, 10).as_deref(), Ok("later"), "waits while the other end is open");
+    late.join().unwrap();
 }
 
 #[test]

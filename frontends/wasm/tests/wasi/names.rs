@@ -1,6 +1,6 @@
 //! Operations on names: directories, links, renaming, removing, times and stat by path.
 
-use dagwood_wasm::wasi::{Access, Errno, MAX_PATH_BYTES, Resolution, WasiConfig};
+use dagwood_wasm::wasi::{Access, Errno, MAX_DEPTH, MAX_PATH_BYTES, MAX_SYMLINKS, Resolution, WasiConfig};
 
 use crate::harness::{ALL, CREAT, DIRECTORY, FOLLOW, Guest, READ, ROOT, Scratch, WRITE};
 
@@ -183,4 +183,29 @@ fn paths_are_bounded_and_not_empty() {
         assert_eq!(guest.open_with((file, "x"), (0, 0, READ, 0)), Err(Errno::Notdir));
         assert_eq!(guest.open_with((99, "x"), (0, 0, READ, 0)), Err(Errno::Badf));
     });
+}
+
+#[test]
+fn chains_of_links_end_at_the_limit() {
+    each_resolution(|scratch, guest| {
+        scratch.link("dir/file", "link-1");
+        (2..=MAX_SYMLINKS + 1).for_each(|n| scratch.link(format!("link-{}", n - 1), &format!("link-{n}")));
+        assert!(guest.open(&format!("link-{MAX_SYMLINKS}"), 0, READ).is_ok(), "near miss");
+        assert_eq!(guest.open(&format!("link-{}", MAX_SYMLINKS + 1), 0, READ), Err(Errno::Loop));
+    });
+}
+
+#[test]
+fn walking_ends_at_its_depth_where_the_kernel_goes_on() {
+    let scratch = Scratch::new();
+    let (near, deep) = ("d/".repeat(MAX_DEPTH), "d/".repeat(MAX_DEPTH + 1));
+    scratch.dir(&format!("{deep}d"));
+    let expected = [(Resolution::Kernel, Ok(3)), (Resolution::Walk, Err(Errno::Nametoolong))];
+    for (resolution, expected) in expected {
+        let config = WasiConfig::new().preopen(scratch.path(), "/", Access::ReadWrite).resolution(resolution);
+        let mut guest = Guest::new(config);
+        let mut file_type = |path: &str| guest.stat(path, 0).map(|stat| guest.memory[stat as usize + 16]);
+        assert_eq!(file_type(&format!("{near}d")), Ok(3));
+        assert_eq!(file_type(&format!("{deep}d")), expected);
+    }
 }

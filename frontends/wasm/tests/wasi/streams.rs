@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -243,4 +243,19 @@ fn a_write_larger_than_a_pipe_arrives_whole_while_interruptible() {
     assert_eq!(guest.u32(0) as usize, 10 * MEMORY_BYTES);
     guest.ok("fd_close", &[1]);
     assert_eq!(consumer.join().unwrap(), 10 * MEMORY_BYTES);
+}
+
+#[test]
+fn inherited_streams_are_those_of_this_process() {
+    let config = WasiConfig::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit).stderr(Stdio::Inherit);
+    let mut guest = Guest::new(config);
+    let stat = guest.take(64);
+    for (fd, host) in
+        [(0, std::io::stdin().as_fd()), (1, std::io::stdout().as_fd()), (2, std::io::stderr().as_fd())]
+    {
+        guest.ok("fd_filestat_get", &[fd, stat]);
+        assert_eq!(guest.u64(stat + 8), rustix::fs::fstat(host).unwrap().st_ino);
+    }
+    guest.ok("fd_close", &[2]);
+    assert!(rustix::fs::fstat(std::io::stderr()).is_ok(), "closing is the program's affair");
 }
