@@ -1,6 +1,6 @@
 //! Descriptors of files: reading, writing, positions, rights, sizes, times.
 
-use dagwood_wasm::wasi::{Access, Errno, MAX_DESCRIPTORS, WasiConfig};
+use dagwood_wasm::wasi::{Errno, MAX_DESCRIPTORS};
 
 use crate::harness::{
     ALL, ANY, APPEND, CREAT, DIRECTORY, EXCL, FOLLOW, Guest, NONBLOCK, READ, ROOT, Scratch, TRUNC, WRITE,
