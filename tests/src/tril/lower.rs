@@ -33,6 +33,7 @@ fn type_of(name: &str) -> Result<Type, Reject> {
         "Int64" => Type::I64,
         "Float" => Type::F32,
         "Double" => Type::F64,
+        "Address" => Type::Addr,
         "NoType" => Type::Void,
         _ => return Err(Reject::NotScalar(format!("type {name}"))),
     })
@@ -47,6 +48,7 @@ fn type_of_letter(letter: char) -> Option<Type> {
         'l' => Type::I64,
         'f' => Type::F32,
         'd' => Type::F64,
+        'a' => Type::Addr,
         _ => return None,
     })
 }
@@ -189,7 +191,10 @@ impl<'a> Lowering<'a, '_, '_> {
         } else if name == "return" {
             self.builder.ret(&[]);
         } else if name.ends_with("return") {
+            // An integer narrower than the opcode says is returned in its low bits.
             let value = self.child(node, 0)?;
+            let is_narrow = name == "ireturn" && self.builder.method().ty(value).bits() < 32;
+            let value = if is_narrow { self.builder.convert(Opcode::SExt, Type::I32, value) } else { value };
             self.builder.ret(&[value]);
         } else if name.len() == 6 && name.ends_with("store") {
             let value = self.child(node, 0)?;
@@ -269,6 +274,13 @@ impl<'a> Lowering<'a, '_, '_> {
             if self.builder.method().ty(operand) != from {
                 return malformed(format!("{name} of another type"));
             }
+            // Flag 15 of a conversion to bits: NaNs become the canonical one.
+            let is_canonical = node.keys.get("flags").is_some_and(|flags| flags == "15");
+            let operand = if is_canonical && from.is_float() {
+                self.builder.op(Opcode::FCanonicalise, &[operand])
+            } else {
+                operand
+            };
             return Ok(self.builder.convert(opcode, to, operand));
         }
         if name.contains("cmp") && !name.starts_with("array") {
@@ -288,6 +300,10 @@ impl<'a> Lowering<'a, '_, '_> {
             return Ok(self.builder.op(*opcode, &[value, distance]));
         }
         match rest {
+            "ladd" if ty == Type::Addr => {
+                let operands = self.children(node)?;
+                Ok(self.builder.op(Opcode::AddrAdd, &operands))
+            }
             "const" => self.constant(node, ty),
             "load" => {
                 let local = self.local(node, ty)?;
