@@ -22,6 +22,7 @@ mod module;
 pub mod opcode;
 mod raise;
 mod types;
+pub mod verify;
 
 pub use builder::*;
 pub use cfg::{Cfg, Dominators, Edge, EdgeKind, Loops};
@@ -32,3 +33,4 @@ pub use module::*;
 pub use opcode::{Opcode, Properties};
 pub use raise::{KindSet, RaiseKind};
 pub use types::Type;
+pub use verify::{VerifyError, verify, verify_module};

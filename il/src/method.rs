@@ -679,6 +679,35 @@ impl<'a> Method<'a> {
         HandlerList::new(self.handlers.len() - 1)
     }
 
+    /// Whether all that a payload names in this method is there: blocks, locals, slots, entries of tables.
+    pub fn has(&self, payload: Payload) -> bool {
+        let has_block = |block: Block| block.index() < self.blocks.len();
+        match payload {
+            Payload::Wide(wide) => wide.index() < self.wides.len(),
+            Payload::Local(local) => local.index() < self.locals.len(),
+            Payload::Slot(slot) | Payload::Access(Access { place: Place::Slot(slot), .. }) => {
+                slot.index() < self.slots.len()
+            }
+            Payload::Goto(block) => has_block(block),
+            Payload::Branch(then, otherwise) => has_block(then) && has_block(otherwise),
+            Payload::Switch(table) => self.switches.get(table.index()).is_some_and(|data| {
+                has_block(data.default) && data.cases.iter().all(|(_, block)| has_block(*block))
+            }),
+            Payload::Frame(info) => info.index() < self.frames.len(),
+            Payload::Virtual(info) => info.index() < self.virtuals.len(),
+            Payload::Guard(info) => self.guards.get(info.index()).is_some_and(|data| {
+                data.successors.is_none_or(|(holds, failed)| has_block(holds) && has_block(failed))
+            }),
+            _ => true,
+        }
+    }
+
+    /// Whether a list of handlers, and each block that it names, is there.
+    pub fn has_handlers(&self, list: HandlerList) -> bool {
+        let list = self.handlers.get(list.index());
+        list.is_some_and(|list| list.iter().all(|handler| handler.block.index() < self.blocks.len()))
+    }
+
     /// The bits of a constant of 128 bits.
     pub fn wide(&self, wide: WideConst) -> u128 {
         self.wides[wide.index()]
