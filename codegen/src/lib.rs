@@ -1,6 +1,26 @@
 //! From IL to an artifact, through Cranelift.
+//!
+//! ```text
+//!   Method ── place, ssa, lower ──► Cranelift ── sites ──► Artifact
+//! ```
+//!
+//! [`Compiler`] keeps what a thread reuses from one method to the next, [`Target`] what all threads share. Nothing of
+//! Cranelift's can be seen from outside: an [`Artifact`] is bytes, relocations and metadata.
 #![forbid(unsafe_code)]
 
 mod artifact;
+mod compiler;
+mod error;
+mod imports;
+mod lower;
+mod magic;
+mod place;
+mod shim;
+mod sites;
+mod ssa;
+mod target;
 
 pub use artifact::*;
+pub use compiler::{Compiler, Listing};
+pub use error::CompileError;
+pub use target::{Features, Target, TargetError, Verify};
