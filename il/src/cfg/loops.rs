@@ -15,6 +15,8 @@
 //!
 //! Nearly linear in edges; every question is answered in constant time.
 
+use std::ops::RangeInclusive;
+
 use super::{Cfg, Dominators};
 use crate::entity::{Entity, EntityVec, entity};
 use crate::method::Block;
@@ -36,6 +38,13 @@ pub struct LoopData {
     /// Numbers in an order of the forest in which the loops inside follow without gaps.
     first: u32,
     last: u32,
+}
+
+impl LoopData {
+    /// Numbers of which the first is the loop's own, and the others those of the loops inside it.
+    pub fn span(&self) -> RangeInclusive<u32> {
+        self.first..=self.last
+    }
 }
 
 /// The loops of a method.
