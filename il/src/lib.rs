@@ -21,6 +21,7 @@ mod method;
 mod module;
 pub mod opcode;
 mod raise;
+pub mod text;
 mod types;
 pub mod verify;
 
