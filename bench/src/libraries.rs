@@ -120,7 +120,8 @@ fn packages() -> Result<Vec<PathBuf>> {
     command.args(["--filter-platform", "x86_64-unknown-linux-gnu"]);
     let output = command.output().map_err(|error| Failure::because("cargo metadata", error))?;
     if !output.status.success() {
-        return Err(Failure::because("cargo metadata", String::from_utf8_lossy(&output.stderr).trim()));
+        let messages = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::because("cargo metadata", messages.lines().next().unwrap_or("no message")));
     }
     let metadata = String::from_utf8_lossy(&output.stdout);
     let manifests = metadata.split("\"manifest_path\":\"").skip(1).filter_map(|rest| rest.split('"').next());

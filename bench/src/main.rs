@@ -17,9 +17,11 @@
 
 mod child;
 mod engine;
+mod il_size;
 mod kernels;
 mod libraries;
 mod measure;
+mod programs;
 mod report;
 mod wasm;
 #[cfg(feature = "peers")]
@@ -54,11 +56,14 @@ struct Bench {
     run: fn(&Options) -> Result<report::Report>,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "wasm",
-    about: "WebAssembly programs: run time and compile time as ratios",
-    run: wasm::run,
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "wasm",
+        about: "WebAssembly programs: run time and compile time as ratios",
+        run: wasm::run,
+    },
+    Bench { name: "il-size", about: "bytes of memory for a node of the IL", run: il_size::run },
+];
 
 fn usage() -> String {
     let mut text =
@@ -93,11 +98,6 @@ fn parse(arguments: impl Iterator<Item = String>) -> std::result::Result<(&'stat
 }
 
 fn run(bench: &Bench, options: &Options) -> Result<()> {
-    if cfg!(debug_assertions) {
-        eprintln!(
-            "dagwood-bench: this is a debug build; use `cargo run --release` for figures that mean something"
-        );
-    }
     let report = (bench.run)(options)?;
     let path = report.write(bench.name)?;
     if options.json {

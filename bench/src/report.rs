@@ -1,10 +1,18 @@
 //! What a bench found: rows for machines, the same and some prose for people.
 
 use std::fmt::{self, Display, Write};
+use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 
 use crate::engine::{Failure, Result};
 use crate::kernels::output_directory;
+
+/// Says on a terminal what is being done; the next one takes the line's place.
+pub(crate) fn progress(text: &str) {
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
+}
 
 /// An upper bound that a figure should keep.
 #[derive(Clone, Copy)]

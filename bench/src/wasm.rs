@@ -4,15 +4,12 @@
 //! that could be called, validation included, on one thread. Programs with 64-bit memories have means of their own,
 //! because engines differ there in what they mask.
 
-use std::io::{IsTerminal, stderr};
-
 use crate::Options;
 use crate::child;
 use crate::engine::{Engine, Failure, Program, Result};
-use crate::kernels;
-use crate::libraries;
 use crate::measure::{Plan, Series, compile_times, geomean, median_milliseconds, ratio, run_times};
-use crate::report::{AtMost, Report, Table};
+use crate::programs::selected;
+use crate::report::{AtMost, Report, Table, progress};
 
 const FULL: Plan = Plan { instances: 5, rounds: 4, compilations: 15 };
 const QUICK: Plan = Plan { instances: 2, rounds: 3, compilations: 5 };
@@ -55,9 +52,12 @@ const GOALS: &[Goal] = &[
 
 /// The bench.
 pub(crate) fn run(options: &Options) -> Result<Report> {
+    if cfg!(debug_assertions) {
+        eprintln!("dagwood-bench: times of a debug build mean nothing; use `cargo run --release`");
+    }
     let plan = if options.quick { QUICK } else { FULL };
     let mut report = Report::default();
-    let programs = programs(options, &mut report)?;
+    let programs = selected(options, &mut report)?;
     let engines = engines(options)?;
 
     let mut runs = Vec::new();
@@ -82,25 +82,6 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// Every program that `--only` leaves in; what cannot be built on this machine is noted in the report.
-fn programs(options: &Options, report: &mut Report) -> Result<Vec<Program>> {
-    let mut programs = kernels::programs()?;
-    let mut names: Vec<String> = programs.iter().map(|program| program.name.clone()).collect();
-    programs.retain(|program| options.selects(&program.name));
-    names.extend(libraries::names());
-    progress("building the C libraries");
-    match libraries::programs(options) {
-        Ok(libraries) => programs.extend(libraries),
-        Err(Failure(reason)) => {
-            report.sections.push(format!("The C libraries are left out: {reason}.\n"));
-        }
-    }
-    if programs.is_empty() {
-        return Err(Failure(format!("--only leaves no program; there are {}", names.join(", "))));
-    }
-    Ok(programs)
-}
-
 /// Every engine on this machine. The first one is the base of the tables.
 fn engines(options: &Options) -> Result<Vec<Box<dyn Engine>>> {
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
@@ -112,13 +93,6 @@ fn engines(options: &Options) -> Result<Vec<Box<dyn Engine>>> {
         return Err(Failure("there is no engine to measure: no peers, no node, no C compiler".into()));
     }
     Ok(engines)
-}
-
-/// Says on a terminal what is being measured; the line is overwritten by the next one.
-fn progress(text: &str) {
-    if stderr().is_terminal() {
-        eprint!("\r\x1b[K{text}");
-    }
 }
 
 fn policies(engines: &[Box<dyn Engine>]) -> String {
