@@ -58,11 +58,11 @@ use plan::Plan;
 
 /// A program: declarations, and where to find the bodies of methods.
 #[derive(Clone, Copy)]
-pub struct Program<'p> {
+pub struct Program<'p, 'a> {
     /// The declarations.
     pub module: &'p Module,
     /// The body of a method; none if there is none.
-    pub bodies: &'p dyn Fn(MethodId) -> Option<&'p Method<'p>>,
+    pub bodies: &'p dyn Fn(MethodId) -> Option<&'p Method<'a>>,
 }
 
 /// How much an interpretation may use.
@@ -89,7 +89,7 @@ impl Default for Limits {
 ///
 /// Why there are no results: see [`Stop`].
 pub fn interpret<H: Host + ?Sized>(
-    program: Program<'_>,
+    program: Program<'_, '_>,
     host: &mut H,
     method: MethodId,
     context: u64,
@@ -100,16 +100,16 @@ pub fn interpret<H: Host + ?Sized>(
 }
 
 /// An interpreter of one program. It keeps what it has learnt of methods, and its tables, from call to call.
-pub struct Interpreter<'p> {
-    program: Program<'p>,
-    plans: Vec<Option<Rc<Plan<'p>>>>,
-    stacks: Stacks<'p>,
+pub struct Interpreter<'p, 'a> {
+    program: Program<'p, 'a>,
+    plans: Vec<Option<Rc<Plan<'p, 'a>>>>,
+    stacks: Stacks<'p, 'a>,
     fuel: u64,
 }
 
-impl<'p> Interpreter<'p> {
+impl<'p, 'a> Interpreter<'p, 'a> {
     /// An interpreter that has run nothing yet.
-    pub fn new(program: Program<'p>) -> Interpreter<'p> {
+    pub fn new(program: Program<'p, 'a>) -> Interpreter<'p, 'a> {
         Interpreter { program, plans: Vec::new(), stacks: Stacks::default(), fuel: 0 }
     }
 
@@ -135,7 +135,7 @@ impl<'p> Interpreter<'p> {
     }
 
     /// The plan of a method that is called with these arguments, made when first asked for.
-    fn plan(&mut self, method: MethodId, args: &[Value]) -> Result<Rc<Plan<'p>>, Invalid> {
+    fn plan(&mut self, method: MethodId, args: &[Value]) -> Result<Rc<Plan<'p, 'a>>, Invalid> {
         let fails = |what: &str| Invalid { method, block: None, node: None, what: what.into() };
         let module = self.program.module;
         let Some(declaration) = module.methods.get(method) else { return Err(fails("is not declared")) };

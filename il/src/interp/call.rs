@@ -20,7 +20,7 @@ enum Callee {
     Foreign(u64, u64),
 }
 
-impl<H: Host + ?Sized> Machine<'_, '_, H> {
+impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
     /// Executes a call.
     pub(super) fn call(&mut self, node: Node) -> Step<()> {
         let (callee, args) = self.callee(node)?;

@@ -9,7 +9,7 @@ use super::host::Host;
 use super::machine::{Machine, Step};
 use super::stop::{Exit, ExitFrame, ExitObject, ExitValue, Stop};
 
-impl<H: Host + ?Sized> Machine<'_, '_, H> {
+impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
     /// What a guard that fails leaves with.
     pub(super) fn exit(&mut self, guard: Node) -> Step<Stop> {
         let method = self.top.plan.method;

@@ -23,10 +23,10 @@ use super::plan::Plan;
 use super::stop::TraceEntry;
 
 /// A call under way.
-pub(super) struct Frame<'p> {
-    pub(super) plan: Rc<Plan<'p>>,
+pub(super) struct Frame<'p, 'a> {
+    pub(super) plan: Rc<Plan<'p, 'a>>,
     pub(super) block: Block,
-    pub(super) roots: &'p [Root],
+    pub(super) roots: &'a [Root],
     /// The index of the root that is executed next.
     pub(super) next: usize,
     /// The epoch of the extended block.
@@ -42,7 +42,7 @@ pub(super) struct Frame<'p> {
     pub(super) slots: u64,
 }
 
-impl Frame<'_> {
+impl Frame<'_, '_> {
     /// The root that is being executed.
     pub(super) fn root(&self) -> Option<Root> {
         self.roots.get(self.next.checked_sub(1)?).copied()
@@ -69,8 +69,8 @@ pub(super) struct Cell {
 
 /// What all frames share, kept from call to call.
 #[derive(Default)]
-pub(super) struct Stacks<'p> {
-    pub(super) suspended: Vec<Frame<'p>>,
+pub(super) struct Stacks<'p, 'a> {
+    pub(super) suspended: Vec<Frame<'p, 'a>>,
     pub(super) cells: Vec<Cell>,
     pub(super) locals: Vec<Value>,
     pub(super) journal: Vec<(Local, Value)>,
@@ -82,7 +82,7 @@ pub(super) struct Stacks<'p> {
     slot_bytes: u64,
 }
 
-impl<'p> Stacks<'p> {
+impl<'p, 'a> Stacks<'p, 'a> {
     /// Forgets all frames.
     pub(super) fn clear(&mut self) {
         self.suspended.clear();
@@ -97,15 +97,15 @@ impl<'p> Stacks<'p> {
         host: &mut H,
         limits: &Limits,
         cells: usize,
-        plan: Rc<Plan<'p>>,
+        plan: Rc<Plan<'p, 'a>>,
         context: u64,
         args: &[Value],
-    ) -> Option<Frame<'p>> {
+    ) -> Option<Frame<'p, 'a>> {
         let (locals, journal) = (self.locals.len(), self.journal.len());
         let (cells_end, locals_end) = (cells + plan.width, locals + plan.method.locals().len());
         let bytes = cells_end * size_of::<Cell>()
             + locals_end * size_of::<Value>()
-            + (self.suspended.len() + 1) * size_of::<Frame<'p>>();
+            + (self.suspended.len() + 1) * size_of::<Frame<'p, 'a>>();
         let slot_bytes = self.slot_bytes.saturating_add(plan.slot_bytes);
         if slot_bytes.saturating_add(bytes as u64) > limits.stack_bytes as u64 {
             return None;
@@ -139,7 +139,7 @@ impl<'p> Stacks<'p> {
     }
 
     /// Frees what the last frame has in the tables.
-    pub(super) fn release<H: Host + ?Sized>(&mut self, host: &mut H, frame: &Frame<'p>) {
+    pub(super) fn release<H: Host + ?Sized>(&mut self, host: &mut H, frame: &Frame<'p, 'a>) {
         self.locals.truncate(frame.locals);
         self.journal.truncate(frame.journal);
         if frame.plan.slot_bytes > 0 {
@@ -155,7 +155,7 @@ impl<'p> Stacks<'p> {
     }
 
     /// Turns the frame's sets into the values that its locals have at a head.
-    pub(super) fn apply_sets(&mut self, frame: &Frame<'p>) {
+    pub(super) fn apply_sets(&mut self, frame: &Frame<'p, 'a>) {
         for (local, value) in self.journal.drain(frame.journal..) {
             self.locals[frame.locals + local.index()] = value;
         }

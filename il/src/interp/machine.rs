@@ -54,18 +54,18 @@ pub(super) enum Flow {
 }
 
 /// An interpretation.
-pub(super) struct Machine<'m, 'p, H: ?Sized> {
-    pub(super) interpreter: &'m mut Interpreter<'p>,
+pub(super) struct Machine<'m, 'p, 'a, H: ?Sized> {
+    pub(super) interpreter: &'m mut Interpreter<'p, 'a>,
     pub(super) host: &'m mut H,
     /// The call that is being executed; its callers are suspended.
-    pub(super) top: Frame<'p>,
+    pub(super) top: Frame<'p, 'a>,
     limits: Limits,
 }
 
-impl<'m, 'p, H: Host + ?Sized> Machine<'m, 'p, H> {
+impl<'m, 'p, 'a, H: Host + ?Sized> Machine<'m, 'p, 'a, H> {
     /// A machine about to execute the first root of a method.
     pub(super) fn start(
-        interpreter: &'m mut Interpreter<'p>,
+        interpreter: &'m mut Interpreter<'p, 'a>,
         host: &'m mut H,
         method: MethodId,
         context: u64,
@@ -269,7 +269,7 @@ impl<'m, 'p, H: Host + ?Sized> Machine<'m, 'p, H> {
     }
 
     /// The plan of a method that is called with these arguments.
-    fn plan(&mut self, method: MethodId, args: &[Value]) -> Step<Rc<Plan<'p>>> {
+    fn plan(&mut self, method: MethodId, args: &[Value]) -> Step<Rc<Plan<'p, 'a>>> {
         self.interpreter.plan(method, args).map_err(|invalid| Stop::Invalid(invalid).into())
     }
 }

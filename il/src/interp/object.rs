@@ -10,7 +10,7 @@ use crate::raise::RaiseKind;
 use super::host::{Fault, Host, Raised};
 use super::machine::{Machine, Step};
 
-impl<H: Host + ?Sized> Machine<'_, '_, H> {
+impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
     /// Executes a root on objects.
     pub(super) fn object(&mut self, node: Node) -> Step<()> {
         let method = self.top.plan.method;

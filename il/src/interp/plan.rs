@@ -23,9 +23,9 @@ use super::stop::Invalid;
 const NO_CELL: u32 = u32::MAX;
 
 /// Where a method keeps its values.
-pub(super) struct Plan<'p> {
+pub(super) struct Plan<'p, 'a> {
     /// The method.
-    pub(super) method: &'p Method<'p>,
+    pub(super) method: &'p Method<'a>,
     /// By node: its cell.
     cells: Vec<u32>,
     /// How many cells a frame has.
@@ -36,9 +36,9 @@ pub(super) struct Plan<'p> {
     pub(super) slot_bytes: u64,
 }
 
-impl<'p> Plan<'p> {
+impl<'p, 'a> Plan<'p, 'a> {
     /// The plan of a method, or what is wrong with it.
-    pub(super) fn compute(module: &Module, method: &'p Method<'p>) -> Result<Plan<'p>, Invalid> {
+    pub(super) fn compute(module: &Module, method: &'p Method<'a>) -> Result<Plan<'p, 'a>, Invalid> {
         let fails = |block, node, what: String| Invalid { method: method.id(), block, node, what };
         shape::check_parameters(module, method).map_err(|what| fails(None, None, what))?;
         let heads = heads(method).map_err(|block| {
@@ -106,9 +106,9 @@ fn heads(method: &Method<'_>) -> Result<Vec<Block>, Block> {
 }
 
 /// The numbering of one extended block after the other.
-struct Numbering<'n, 'p> {
+struct Numbering<'n, 'a> {
     module: &'n Module,
-    method: &'p Method<'p>,
+    method: &'n Method<'a>,
     cells: Vec<u32>,
     owners: Vec<Option<Block>>,
     pending: Vec<Node>,

@@ -10,7 +10,7 @@ use crate::types::Type;
 use super::host::{GuardSite, Host, Raised};
 use super::machine::{Flow, Machine, Step};
 
-impl<H: Host + ?Sized> Machine<'_, '_, H> {
+impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
     /// Executes a root.
     pub(super) fn execute(&mut self, node: Node) -> Step<Flow> {
         use Opcode::*;

@@ -14,7 +14,7 @@ use super::host::Host;
 use super::machine::{Machine, Step};
 use super::plan;
 
-impl<H: Host + ?Sized> Machine<'_, '_, H> {
+impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
     /// The value of an operand of a node.
     pub(super) fn operand(&mut self, node: Node, index: usize) -> Step<Value> {
         match self.top.plan.method.value_operands(node).get(index) {
