@@ -90,8 +90,8 @@ rules! {
     EntryBlock "entry-block";
     /// A block has roots; the last one, and no other, ends it.
     BlockEnd "block-end";
-    /// A block that extends another has it as its only predecessor, is no handler, and has fewer than
-    /// `MAX_EXTENSION_DEPTH` blocks above it.
+    /// A block that extends another is entered from the end of that one, if at all, and from nowhere else; it has fewer
+    /// than `MAX_EXTENSION_DEPTH` blocks above it.
     Extension "extension";
     /// A handler's block is a head that is entered by raises only. A handler catches some kind, never `fault`, and names
     /// a class only if it catches `guest`.

@@ -87,8 +87,12 @@ pub(super) const CASES: &[Case] = &[
         |f| { let (_, then, otherwise) = arms(f, true); f.goto(otherwise, then); f.end(then); },
         |f| { let (_, then, otherwise) = arms(f, false); f.goto(otherwise, then); f.end(then); }),
     (Rule::Extension, "both arms at once are one predecessor",
-        |f| { let entry = f.block(None); f.end(entry); let stray = f.block(Some(entry)); f.end(stray); },
+        |f| { let entry = f.block(None); let next = f.block(None); let arm = f.block(Some(next)); let a = f.param(0);
+            f.branch(entry, a, next, arm); f.end(next); f.end(arm); },
         |f| { let entry = f.block(None); let next = f.block(Some(entry)); let a = f.param(0); f.branch(entry, a, next, next); f.end(next); }),
+    (Rule::Extension, "an arm that nothing enters may be left over",
+        |f| { let entry = f.block(None); let next = f.block(None); let arm = f.block(Some(entry)); f.goto(entry, next); f.goto(next, arm); f.end(arm); },
+        |f| { let entry = f.block(None); let next = f.block(None); let arm = f.block(Some(entry)); f.goto(entry, next); f.end(next); f.end(arm); }),
     (Rule::Extension, "too deep", |f| chain(f, 65), |f| chain(f, 64)),
     (Rule::Extension, "a cycle", |f| { single(f); let a = f.block(Some(Block::new(2))); let b = f.block(Some(a)); f.goto(a, b); f.goto(b, a); },
         |f| { single(f); let a = f.block(None); let b = f.block(Some(a)); f.goto(a, b); f.goto(b, a); }),
