@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use bumpalo::Bump;
 use dagwood_codegen::{Artifact, CompileError, Target};
@@ -33,6 +34,14 @@ where
     fn build<'a>(&self, method: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError> {
         self(method, arena)
     }
+}
+
+/// A closure as [`Bodies`]; passing it through here lets it be written without types.
+pub fn bodies<F>(build: F) -> F
+where
+    F: for<'a> Fn(MethodId, &'a Bump) -> Result<Method<'a>, BodyError> + Sync,
+{
+    build
 }
 
 /// What a frontend says when it cannot build a body.
@@ -83,16 +92,16 @@ impl Error for CompileFailure {
 }
 
 /// Compiles methods, one after the other, on one thread.
-pub struct Compiler<'t> {
-    codegen: dagwood_codegen::Compiler<'t>,
+pub struct Compiler {
+    codegen: dagwood_codegen::Compiler,
     strategy: &'static Strategy,
     verify: Verify,
     arena: Bump,
 }
 
-impl<'t> Compiler<'t> {
+impl Compiler {
     /// A compiler for `target`.
-    pub fn new(target: &'t Target, strategy: &'static Strategy, verify: Verify) -> Compiler<'t> {
+    pub fn new(target: Arc<Target>, strategy: &'static Strategy, verify: Verify) -> Compiler {
         Compiler { codegen: dagwood_codegen::Compiler::new(target), strategy, verify, arena: Bump::new() }
     }
 
@@ -101,7 +110,12 @@ impl<'t> Compiler<'t> {
     /// # Errors
     ///
     /// A [`CompileFailure`].
-    pub fn compile(&mut self, module: &Module, id: MethodId, bodies: &dyn Bodies) -> Result<Artifact, CompileFailure> {
+    pub fn compile(
+        &mut self,
+        module: &Module,
+        id: MethodId,
+        bodies: &dyn Bodies,
+    ) -> Result<Artifact, CompileFailure> {
         self.arena.reset();
         let mut method = bodies.build(id, &self.arena).map_err(CompileFailure::Body)?;
         if self.verify == Verify::On || cfg!(debug_assertions) {

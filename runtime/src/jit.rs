@@ -20,7 +20,7 @@ use std::error::Error;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dagwood_codegen::{Artifact, CompileError, RelocTarget, Target, TargetError};
 use dagwood_codespace::CodeSpace;
@@ -62,7 +62,11 @@ impl Default for Options {
         Options {
             strategy: dagwood_opt::NONE,
             verify: Verify::default(),
-            verify_code: if cfg!(debug_assertions) { dagwood_codegen::Verify::On } else { dagwood_codegen::Verify::Off },
+            verify_code: if cfg!(debug_assertions) {
+                dagwood_codegen::Verify::On
+            } else {
+                dagwood_codegen::Verify::Off
+            },
             features: dagwood_codegen::Features::Host,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             space: dagwood_codespace::Options::default(),
@@ -145,7 +149,11 @@ impl fmt::Display for CallError {
         match self {
             CallError::NotCompiled { name } => write!(f, "method `{name}` has no code"),
             CallError::Arguments { expected, given } => {
-                write!(f, "arguments of types {given:?} were given where {:?} are taken", expected.params.as_slice())
+                write!(
+                    f,
+                    "arguments of types {given:?} were given where {:?} are taken",
+                    expected.params.as_slice()
+                )
             }
             CallError::Raised(raise) => raise.fmt(f),
         }
@@ -176,7 +184,7 @@ pub struct CallCx<'a> {
 pub struct Jit {
     module: Module,
     options: Options,
-    target: Target,
+    target: Arc<Target>,
     code: CodeTable,
     /// Where each method's code starts; zero while it has none.
     methods: Vec<AtomicUsize>,
@@ -206,7 +214,7 @@ impl Jit {
             making_shim: Mutex::new(()),
             module,
             options,
-            target,
+            target: Arc::new(target),
         })
     }
 
@@ -221,7 +229,7 @@ impl Jit {
     }
 
     /// The machine that code is made for.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &Arc<Target> {
         &self.target
     }
 
@@ -280,7 +288,7 @@ impl Jit {
     fn artifacts(&self, methods: &[MethodId], bodies: &dyn Bodies) -> Result<Vec<Artifact>, JitError> {
         let next = AtomicUsize::new(0);
         let work = || {
-            let mut compiler = Compiler::new(&self.target, self.options.strategy, self.options.verify);
+            let mut compiler = Compiler::new(self.target.clone(), self.options.strategy, self.options.verify);
             let mut done = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -331,8 +339,9 @@ impl Jit {
         if known.load(Ordering::Acquire) == 0 {
             let _making = self.making_shim.lock().unwrap_or_else(PoisonError::into_inner);
             if known.load(Ordering::Acquire) == 0 {
-                let mut compiler = dagwood_codegen::Compiler::new(&self.target);
-                let artifact = compiler.entry_shim(&self.module.signatures[signature]).map_err(JitError::Shim)?;
+                let mut compiler = dagwood_codegen::Compiler::new(self.target.clone());
+                let artifact =
+                    compiler.entry_shim(&self.module.signatures[signature]).map_err(JitError::Shim)?;
                 let failed = |error| JitError::Install { name: "entry shim".into(), error };
                 let body = self.code.reserve(&artifact).map_err(failed)?;
                 let body = body.install(None, |target| self.resolve(target)).map_err(failed)?;

@@ -55,7 +55,10 @@ impl<'h> Natives<'h> {
         };
         let results = function(args)?;
         if !results.iter().map(|value| value.ty()).eq(signature.results.iter().copied()) {
-            return Err(Raise::fault(format!("{native} returned {results:?} where {:?} is declared", signature.results)));
+            return Err(Raise::fault(format!(
+                "{native} returned {results:?} where {:?} is declared",
+                signature.results
+            )));
         }
         Ok(results)
     }
@@ -67,7 +70,8 @@ impl Host for Natives<'_> {
     }
 
     fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise> {
-        let params = self.row(call.native).map(|(signature, _)| signature.params.as_slice()).unwrap_or_default();
+        let params =
+            self.row(call.native).map(|(signature, _)| signature.params.as_slice()).unwrap_or_default();
         let value = |(slot, ty): (&Slot, &dagwood_il::Type)| {
             let mask = if ty.bits() == 128 { u128::MAX } else { ty.mask().into() };
             Value::new(*ty, slot.all() & mask)

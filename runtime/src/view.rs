@@ -112,7 +112,10 @@ impl MemoryView {
         let (left, right) = (self.pointer(left, count)?, self.pointer(right, count)?);
         // SAFETY: as in `load`; the slices are read and dropped before anything else runs.
         let slices = unsafe {
-            (std::slice::from_raw_parts(left, count as usize), std::slice::from_raw_parts(right, count as usize))
+            (
+                std::slice::from_raw_parts(left, count as usize),
+                std::slice::from_raw_parts(right, count as usize),
+            )
         };
         Ok(slices.0.cmp(slices.1))
     }

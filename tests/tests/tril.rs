@@ -10,7 +10,13 @@ use std::path::{Path, PathBuf};
 use bumpalo::Bump;
 use dagwood_il::eval::Value;
 use dagwood_il::interp::{Interpreter, Limits, Program, Regions, Values};
+use dagwood_il::verify::verify;
 use dagwood_il::{Folding, Method, MethodId, Module, NativeId, Type};
+use dagwood_runtime::compiler::bodies;
+use dagwood_runtime::context::Context;
+use dagwood_runtime::jit::{CallCx, Jit, Options};
+use dagwood_runtime::natives::Natives;
+use dagwood_runtime::thread::{self, Thread};
 use dagwood_tests::tril::{Reject, Tril};
 use serde_json::Value as Json;
 
@@ -201,8 +207,8 @@ impl Batch<'_> {
             })
             .collect();
         for (method, body) in &bodies {
-            //dagwood_il::verify::verify(&self.module, body)
-            //                .unwrap_or_else(|errors| panic!("{method}: {errors:?}"));
+            verify(&self.module, body)
+                .unwrap_or_else(|errors| panic!("{method}: {errors:?} in {}", self.text(*method)));
         }
         let lookup = |method| bodies.get(&method).copied();
         let mut interpreter = Interpreter::new(Program { module: &self.module, bodies: &lookup });
@@ -215,6 +221,31 @@ impl Batch<'_> {
             interpreter
                 .run(&mut host, method, 0, args, Limits::default())
                 .unwrap_or_else(|stop| panic!("{what}: {stop:?} in {}", self.text(method)))
+        })
+    }
+}
+
+impl Batch<'_> {
+    fn compile(&self, folding: Folding) -> usize {
+        let jit = Jit::new(self.module.clone(), Options::default()).expect("this machine is supported");
+        let mut natives = Natives::new(&self.module);
+        for (id, symbol) in &self.symbols {
+            natives.register(*id, move |args| Ok(vec![native(symbol, args)]));
+        }
+        let by_method: BTreeMap<MethodId, &Tril> =
+            self.programs.iter().map(|(_, program)| (program.method, program)).collect();
+        let bodies = bodies(|id, arena| {
+            by_method[&id].build(&self.module, arena, folding).map_err(|reject| format!("{reject:?}").into())
+        });
+        let methods: Vec<MethodId> = by_method.keys().copied().collect();
+        jit.compile(&methods, &bodies).unwrap_or_else(|error| panic!("{error}"));
+        let thread = Thread::new(&thread::Options::default()).expect("a thread block can be had");
+        let context = Context::new(64).expect("a context can be had");
+        let cx = CallCx { thread: &thread, context: &context, host: &natives };
+        let what = format!("native, folding {folding:?}");
+        self.check(&what, |method, args| {
+            let values = jit.call(cx, method, args);
+            values.unwrap_or_else(|error| panic!("{what}: {error} in {}", self.text(method))).into()
         })
     }
 }
@@ -250,11 +281,14 @@ fn recorded_programs_compute_what_was_recorded() {
     };
     let (cases, others) = cases(&folder);
     let (batches, rejected) = batches(&cases);
-    let mut interpreted = 0;
+    let (mut interpreted, mut compiled) = (0, 0);
     for batch in &batches {
         interpreted += batch.interpret(Folding::On);
         batch.interpret(Folding::Off);
+        compiled += batch.compile(Folding::On);
+        batch.compile(Folding::Off);
     }
+    assert_eq!(interpreted, compiled);
     println!(
         "{interpreted} rows of scalar programs; {others} records with pointers; not scalar: {rejected:?}"
     );
