@@ -133,6 +133,11 @@ impl<'h> Regions<'h> {
         region.bytes[offset..].get_mut(..count).ok_or(fault)
     }
 
+    /// Says where the storage of a symbol is: for symbols that are no statics, or to share it.
+    pub fn bind(&mut self, symbol: SymbolId, address: u64) {
+        self.statics[symbol.index()] = Some(address);
+    }
+
     /// Says what a native function does.
     pub fn native(
         &mut self,
