@@ -185,7 +185,7 @@ pub struct Jit {
     module: Module,
     options: Options,
     target: Arc<Target>,
-    code: CodeTable,
+    code: Arc<CodeTable>,
     /// Where each method's code starts; zero while it has none.
     methods: Vec<AtomicUsize>,
     /// Where the storage of each bound symbol starts.
@@ -203,14 +203,24 @@ impl Jit {
     ///
     /// If this machine is not supported or has no room for code.
     pub fn new(module: Module, options: Options) -> Result<Jit, JitError> {
-        let target = Target::new(options.features, options.verify_code).map_err(JitError::Target)?;
         let space = CodeSpace::new(&options.space).map_err(JitError::Space)?;
+        Jit::sharing(Arc::new(CodeTable::new(space)), module, options)
+    }
+
+    /// As [`Jit::new`], for code that is installed beside that of other programs, so that the programs may call each other
+    /// by addresses. Methods of different programs should have different numbers, or traces confuse them.
+    ///
+    /// # Errors
+    ///
+    /// If this machine is not supported.
+    pub fn sharing(code: Arc<CodeTable>, module: Module, options: Options) -> Result<Jit, JitError> {
+        let target = Target::new(options.features, options.verify_code).map_err(JitError::Target)?;
         let zeroes = |len| (0..len).map(|_| AtomicUsize::new(0)).collect();
         Ok(Jit {
             methods: zeroes(module.methods.len()),
             shims: zeroes(module.signatures.len()),
             symbols: EntityVec::filled(None, module.symbols.len()),
-            code: CodeTable::new(space),
+            code,
             making_shim: Mutex::new(()),
             module,
             options,
@@ -224,7 +234,7 @@ impl Jit {
     }
 
     /// The installed code.
-    pub fn code(&self) -> &CodeTable {
+    pub fn code(&self) -> &Arc<CodeTable> {
         &self.code
     }
 

@@ -103,6 +103,11 @@ impl LinearMemory {
         self.cap
     }
 
+    /// The bytes that it may grow to without being moved.
+    pub fn reserved(&self) -> usize {
+        self.region.len() - PAGE
+    }
+
     /// Its bytes.
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: the first `len` bytes are committed, initialised, and change only through `&mut self` or through
@@ -123,7 +128,7 @@ impl LinearMemory {
         if len > self.cap {
             return Err(MemoryError::Cap { asked: len, cap: self.cap });
         }
-        if len > self.region.len() - PAGE {
+        if len > self.reserved() {
             let larger =
                 with_guard(len.saturating_mul(2).min(self.cap)).or(with_guard(len)).ok_or(NO_ADDRESSES)?;
             let least = with_guard(len).ok_or(NO_ADDRESSES)?;
@@ -172,6 +177,7 @@ mod tests {
         assert_eq!(memory.as_slice(), [0; 10]);
         memory.as_mut_slice()[9] = 7;
         let address = memory.address();
+        assert!(memory.reserved() >= 1 << 30);
         assert_eq!(memory.grow(1 << 20), Ok(10));
         assert_eq!((memory.address(), memory.len()), (address, (1 << 20) + 10));
         assert_eq!(memory.as_slice()[9], 7);
