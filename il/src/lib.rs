@@ -20,10 +20,12 @@ pub mod layout;
 mod method;
 mod module;
 pub mod opcode;
+pub mod profile;
 mod raise;
 pub mod text;
 mod types;
 pub mod verify;
+pub mod world;
 
 pub use builder::*;
 pub use cfg::{Cfg, Dominators, Edge, EdgeKind, Loops};
@@ -35,3 +37,4 @@ pub use opcode::{Opcode, Properties};
 pub use raise::{KindSet, RaiseKind};
 pub use types::Type;
 pub use verify::{VerifyError, verify, verify_module};
+pub use world::World;
