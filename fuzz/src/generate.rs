@@ -257,10 +257,18 @@ impl<'a> Generator<'a, '_> {
                     *self.choices.pick(&types)?
                 }
             };
-            operands.push(self.value(ty));
+            let value = self.value(ty);
+            // The payload and the sign of a NaN are nobody's promise, so nothing may come to depend on them.
+            let shows_bits = row.has(Properties::SAME_WIDTH) || row.opcode == Opcode::FCopysign;
+            operands.push(if shows_bits { self.canonical(value) } else { value });
             before = ty;
         }
         Some((own, operands))
+    }
+
+    fn canonical(&mut self, value: Node) -> Node {
+        let is_float = self.builder.method().ty(value).is_float();
+        if is_float { self.builder.op(Opcode::FCanonicalise, &[value]) } else { value }
     }
 
     // ---- statements ----
@@ -294,6 +302,7 @@ impl<'a> Generator<'a, '_> {
     fn store(&mut self) {
         let ty = value_type(&mut self.choices);
         let value = self.value(ty);
+        let value = self.canonical(value);
         let (access, base, index) = self.place(ty);
         self.builder.store(access, value, base, Some(index));
     }

@@ -3,8 +3,10 @@
 //! Library code, so that tests run it for a second, CI for a minute, and a fuzzer for as long as it likes.
 #![forbid(unsafe_code)]
 
+mod check;
 mod choices;
 mod generate;
 
+pub use check::{Checked, Difference, Outcome, check};
 pub use choices::{Choices, bytes_of_seed};
 pub use generate::{MEMORY_BYTES, Program, mix};

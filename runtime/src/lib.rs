@@ -20,3 +20,5 @@ pub mod thread;
 pub mod typed;
 mod unwind;
 pub mod view;
+
+pub use dagwood_codespace as codespace;

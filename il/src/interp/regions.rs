@@ -41,6 +41,9 @@ const DESCRIPTION_KINDS: u64 = 3;
 /// A native function: the host, the context, the arguments.
 pub type Native<'h> = Box<dyn FnMut(&mut Regions<'h>, u64, &[Value]) -> Result<Values, Raised> + 'h>;
 
+/// Whether the assumptions of a guard hold.
+type Assumptions<'h> = Box<dyn FnMut(GuardSite<'_>) -> bool + 'h>;
+
 /// Consecutive bytes at an address.
 struct Region {
     base: u64,
@@ -59,7 +62,7 @@ pub struct Regions<'h> {
     class_count: usize,
     natives: BTreeMap<usize, Native<'h>>,
     monitors: BTreeMap<u64, u32>,
-    guards: Option<Box<dyn FnMut(GuardSite<'_>) -> bool + 'h>>,
+    guards: Option<Assumptions<'h>>,
     /// The most bytes that objects may take; past them, allocation raises `out_of_memory`.
     pub heap_limit: u64,
     /// The most bytes that address-taken locals may take; past them, calls raise `stack_overflow`.
@@ -133,8 +136,9 @@ impl<'h> Regions<'h> {
         region.bytes[offset..].get_mut(..count).ok_or(fault)
     }
 
-    /// Says where the storage of a symbol is: for symbols that are no statics, or to share it.
+    /// Says where the storage of a symbol is: of one that is not a static, or of a static that has it elsewhere.
     pub fn bind(&mut self, symbol: SymbolId, address: u64) {
+        self.statics.resize(self.statics.len().max(symbol.index() + 1), None);
         self.statics[symbol.index()] = Some(address);
     }
 

@@ -1,0 +1,199 @@
+//! The differential check: a program's outcome in the interpreter and as native code, folding on and off.
+//!
+//! ```text
+//!   bytes ─► program ─┬─ folding on  ─┬─ verify ─► interpret ─► outcome ┐
+//!                     │               └─ verify ─► compile   ─► outcome ├─ all the same
+//!                     └─ folding off ─┴─ …                              ┘
+//! ```
+//!
+//! An outcome is the results or what was raised, and the bytes of the program's memory afterwards. NaNs in results are
+//! equal to each other; the generator makes those canonical whose bits could be seen elsewhere.
+
+use std::fmt;
+
+use bumpalo::Bump;
+use dagwood_codegen::Features;
+use dagwood_il::eval::Value;
+use dagwood_il::interp::{Interpreter, Limits, Program as Bodies, Raised, Regions, Stop, Values};
+use dagwood_il::text;
+use dagwood_il::verify::verify;
+use dagwood_il::{Folding, Method, MethodId, RaiseKind, Type};
+use dagwood_runtime::codespace::Options as Space;
+use dagwood_runtime::compiler::bodies;
+use dagwood_runtime::context::Context;
+use dagwood_runtime::jit::{CallCx, CallError, Jit, Options};
+use dagwood_runtime::memory::{Limits as MemoryLimits, LinearMemory};
+use dagwood_runtime::natives::Natives;
+use dagwood_runtime::raise::Raise;
+use dagwood_runtime::thread::{self, Thread};
+
+use crate::choices::Choices;
+use crate::generate::{MEMORY_BYTES, Program, mix};
+
+/// Roots that an interpretation may execute. Loops are bounded, but their nesting multiplies.
+const FUEL: u64 = 2_000_000;
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Results, or what was raised: kind, reason, object.
+    pub result: Result<Vec<Value>, (RaiseKind, u16, u64)>,
+    /// The memory afterwards.
+    pub memory: Vec<u8>,
+}
+
+impl Outcome {
+    fn agrees(&self, other: &Outcome) -> bool {
+        let results = match (&self.result, &other.result) {
+            (Ok(left), Ok(right)) => {
+                left.len() == right.len() && left.iter().zip(right).all(|(a, b)| a.same_modulo_nan(*b))
+            }
+            (left, right) => left == right,
+        };
+        results && self.memory == other.memory
+    }
+}
+
+/// Two ways of running a program came to different ends, or one of them failed.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// What happened.
+    pub what: String,
+    /// The program, as text.
+    pub text: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.what, self.text)
+    }
+}
+
+impl std::error::Error for Difference {}
+
+/// Whether a check compared anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// All ways agree.
+    Agrees,
+    /// The program took more than its fuel, so nothing was compared.
+    OutOfFuel,
+}
+
+/// Makes the program of these bytes and compares its outcomes.
+///
+/// # Errors
+///
+/// The first difference.
+pub fn check(bytes: &[u8]) -> Result<Checked, Difference> {
+    let program = Program::generate(bytes);
+    let args = arguments(&program, bytes);
+    let fails =
+        |what: String| Difference { what: format!("{what}; arguments {args:?}"), text: text_of(&program) };
+    let mut first: Option<(String, Outcome)> = None;
+    for folding in [Folding::On, Folding::Off] {
+        let Some(interpreted) = interpret(&program, folding, &args).map_err(fails)? else {
+            return Ok(Checked::OutOfFuel);
+        };
+        let native = compile(&program, folding, &args).map_err(fails)?;
+        for (engine, outcome) in [("interpreted", interpreted), ("native", native)] {
+            let name = format!("{engine}, folding {folding:?}");
+            match &first {
+                None => first = Some((name, outcome)),
+                Some((other, expected)) if !expected.agrees(&outcome) => {
+                    return Err(fails(format!("{other}: {expected:?}\n{name}: {outcome:?}")));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(Checked::Agrees)
+}
+
+/// Arguments for the program's entry, from the end of its bytes.
+fn arguments(program: &Program, bytes: &[u8]) -> Vec<Value> {
+    let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
+    let mut choices = Choices::new(&reversed);
+    let params = &program.module.method_signature(program.entry()).params;
+    let bits = |choices: &mut Choices<'_>, ty: Type| {
+        if ty.is_float() { choices.float_bits(ty.bits()) } else { choices.bits() }
+    };
+    params.iter().map(|ty| Value::from_bits(*ty, bits(&mut choices, *ty) & ty.mask())).collect()
+}
+
+/// The program as text, folding on.
+fn text_of(program: &Program) -> String {
+    let arena = Bump::new();
+    match build(program, &arena, Folding::On) {
+        Ok(methods) => text::print_module(&program.module, &methods),
+        Err(error) => error,
+    }
+}
+
+/// The bodies of all methods, verified.
+fn build<'a>(program: &Program, arena: &'a Bump, folding: Folding) -> Result<Vec<&'a Method<'a>>, String> {
+    let build = |id: &MethodId| {
+        let method = program.build(*id, arena, folding).map_err(|error| format!("{id}: {error}"))?;
+        verify(&program.module, &method)
+            .map_err(|errors| format!("{id}, folding {folding:?}: {errors:?}"))?;
+        Ok(&*arena.alloc(method))
+    };
+    program.methods.iter().map(build).collect()
+}
+
+/// None if the fuel did not suffice.
+fn interpret(program: &Program, folding: Folding, args: &[Value]) -> Result<Option<Outcome>, String> {
+    let arena = Bump::new();
+    let methods = build(program, &arena, folding)?;
+    let lookup = |id: MethodId| methods.iter().copied().find(|method| method.id() == id);
+    let mut host = Regions::new(&program.module);
+    let memory = host.add(MEMORY_BYTES as usize);
+    host.bind(program.memory, memory);
+    host.native(program.native, |_, _, args| match mix(args[0].low() as u32, args[1].low()) {
+        Ok(mixed) => Ok(Values::from_slice(&[Value::i64(mixed as i64)])),
+        Err(object) => Err(Raised::guest(object)),
+    });
+    let limits = Limits { fuel: FUEL, ..Limits::default() };
+    let program = Bodies { module: &program.module, bodies: &lookup };
+    let entry = methods.last().expect("a program has a method").id();
+    let result = match Interpreter::new(program).run(&mut host, entry, 0, args, limits) {
+        Ok(values) => Ok(values.to_vec()),
+        Err(Stop::Raised { raised, .. }) => Err((raised.kind, raised.reason, raised.object)),
+        Err(Stop::OutOfFuel { .. }) => return Ok(None),
+        Err(stop) => return Err(format!("the interpreter stops: {stop}")),
+    };
+    let memory = host.bytes(memory, MEMORY_BYTES as usize).map_err(|fault| format!("{fault:?}"))?.to_vec();
+    Ok(Some(Outcome { result, memory }))
+}
+
+fn compile(program: &Program, folding: Folding, args: &[Value]) -> Result<Outcome, String> {
+    let options = Options {
+        verify_code: dagwood_codegen::Verify::On,
+        threads: std::num::NonZeroUsize::MIN,
+        features: Features::Host,
+        space: Space { size: 4 << 20, ..Space::default() },
+        ..Options::default()
+    };
+    let memory = LinearMemory::new(MEMORY_BYTES as usize, &MemoryLimits { cap: 1 << 16, reserve: 1 << 16 })
+        .map_err(|error| error.to_string())?;
+    let mut jit = Jit::new(program.module.clone(), options).map_err(|error| error.to_string())?;
+    jit.bind_symbol(program.memory, memory.address());
+    let built = bodies(|id, arena| Ok(program.build(id, arena, folding)?));
+    jit.compile(&program.methods, &built).map_err(|error| error.to_string())?;
+    let mut natives = Natives::new(&program.module);
+    natives.register(program.native, |args| match mix(args[0].low() as u32, args[1].low()) {
+        Ok(mixed) => Ok(vec![Value::i64(mixed as i64)]),
+        Err(object) => Err(Raise::guest(object)),
+    });
+    let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
+    let context = Context::new(64).map_err(|error| error.to_string())?;
+    let cx = CallCx { thread: &thread, context: &context, host: &natives };
+    let result = match jit.call(cx, program.entry(), args) {
+        Ok(values) => Ok(values),
+        Err(CallError::Raised(raise)) if raise.cause.is_none() => {
+            Err((raise.kind, raise.reason, raise.object))
+        }
+        Err(error) => return Err(format!("native, folding {folding:?}: {error}")),
+    };
+    Ok(Outcome { result, memory: memory.as_slice().to_vec() })
+}
