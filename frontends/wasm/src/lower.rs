@@ -43,7 +43,6 @@ mod numeric;
 mod tables;
 
 use control::Frame;
-pub(crate) use declare::lowered;
 pub use declare::{Lowering, MethodKind, NATIVES, Native, NativeFunction, Options, Program};
 use facts::Facts;
 

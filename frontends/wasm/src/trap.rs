@@ -6,6 +6,7 @@
 use std::fmt;
 
 use dagwood_il::RaiseKind;
+use dagwood_il::interp::Raised;
 
 /// Reasons of raises, by kind.
 pub mod reason {
@@ -76,3 +77,53 @@ impl fmt::Display for Frame {
         }
     }
 }
+
+/// How a host function stops the program that called it.
+#[derive(Debug)]
+pub enum HostStop {
+    /// The program ends with this code.
+    Exit(u32),
+    /// The host function failed.
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+    /// It raises; the program can catch that if it is an exception.
+    Raised(Raised),
+}
+
+impl HostStop {
+    /// The host function failed with an error or a message.
+    pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HostStop {
+        HostStop::Failed(error.into())
+    }
+}
+
+/// Why a program ended before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// The kind of what was raised.
+    pub kind: RaiseKind,
+    /// What tells traps of one kind apart.
+    pub reason: u16,
+    /// The exception, for an uncaught one.
+    pub exception: Option<u64>,
+    /// What happened, in the words of the specification, or the host's.
+    pub message: String,
+    /// Where the program stood, the innermost function first.
+    pub backtrace: Vec<Frame>,
+    /// How many functions further outward the backtrace does not name.
+    pub omitted: u64,
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for frame in &self.backtrace {
+            write!(f, "\n  in {frame}")?;
+        }
+        match self.omitted {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Trap {}
