@@ -14,12 +14,12 @@ use crate::runner::Outcome;
 /// Bytes of the VM context that tests run with.
 const CONTEXT_BYTES: usize = 256;
 
-/// Compiles the methods of a source and calls one.
+/// Compiles the methods of a source.
 ///
 /// # Errors
 ///
-/// What keeps them from being compiled or called.
-pub fn call(source: &str, method: MethodId, args: &[Value]) -> Result<Outcome, String> {
+/// What keeps them from being compiled.
+pub(crate) fn compile(source: &str) -> Result<Jit, String> {
     let arena = Bump::new();
     let parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
     let methods: Vec<MethodId> = parsed.bodies.iter().map(|body| body.method.id()).collect();
@@ -29,7 +29,6 @@ pub fn call(source: &str, method: MethodId, args: &[Value]) -> Result<Outcome, S
         threads: std::num::NonZeroUsize::MIN,
         ..Options::default()
     };
-    let natives = Natives::new(&parsed.module);
     let jit = Jit::new(parsed.module, options).map_err(|error| error.to_string())?;
     // Methods are read anew for each compilation, in the arena of the thread that compiles.
     let bodies = bodies(|id, arena| {
@@ -38,6 +37,17 @@ pub fn call(source: &str, method: MethodId, args: &[Value]) -> Result<Outcome, S
         body.map(|body| body.method).ok_or_else(|| format!("{id} has no body").into())
     });
     jit.compile(&methods, &bodies).map_err(|error| error.to_string())?;
+    Ok(jit)
+}
+
+/// Compiles the methods of a source and calls one.
+///
+/// # Errors
+///
+/// What keeps them from being compiled or called.
+pub(crate) fn call(source: &str, method: MethodId, args: &[Value]) -> Result<Outcome, String> {
+    let jit = compile(source)?;
+    let natives = Natives::new(jit.module());
     let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
     let context = Context::new(CONTEXT_BYTES).map_err(|error| error.to_string())?;
     let cx = CallCx { thread: &thread, context: &context, host: &natives };

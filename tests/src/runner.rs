@@ -4,6 +4,8 @@
 //!   ; run: none                                  the strategy whose output `check` and its like look at
 //!   ; eval: @f(i32 7, f64 nan) == i32 3          in the interpreter and as native code
 //!   ; eval: @f(i32 0) raises division reason 2   what is raised
+//!   ; interpret: @f() == i32 1                   in the interpreter alone, for what has no machine code yet
+//!   ; refused: monitor_enter                     compiling is refused, by a message that holds this
 //!   ; check: add.i32 %0, %1                      the output holds this, after what was checked before
 //!   ; next: return %2                            and this on the line after
 //!   ; not: mul                                   the output does not hold this anywhere
@@ -57,7 +59,7 @@ struct Directive<'s> {
     text: &'s str,
 }
 
-const NAMES: &[&str] = &["run", "eval", "check", "next", "not", "unchanged", "error"];
+const NAMES: &[&str] = &["run", "eval", "interpret", "refused", "check", "next", "not", "unchanged", "error"];
 
 fn directives(source: &str) -> Vec<Directive<'_>> {
     let mut found = Vec::new();
@@ -92,9 +94,14 @@ pub fn run(source: &str) -> Result<(), String> {
     round_trip(&parsed)?;
     let output = optimize(source, &directives)?;
     check_output(&output, &directives)?;
-    for directive in directives.iter().filter(|directive| directive.name == "eval") {
-        evaluate(&parsed, source, directive.text)
-            .map_err(|what| format!("line {}: {what}", directive.line))?;
+    for directive in &directives {
+        let held = match directive.name {
+            "eval" => evaluate(&parsed, source, directive.text, Engines::Both),
+            "interpret" => evaluate(&parsed, source, directive.text, Engines::Interpreter),
+            "refused" => refuse(source, directive.text),
+            _ => Ok(()),
+        };
+        held.map_err(|what| format!("line {}: {what}", directive.line))?;
     }
     Ok(())
 }
@@ -182,8 +189,24 @@ fn check_output((input, output): &(String, String), directives: &[Directive<'_>]
 
 // ---- evaluation ----
 
-/// Holds one `eval` against the interpreter and native code.
-fn evaluate(parsed: &Source<'_>, source: &str, text: &str) -> Result<(), String> {
+/// Where a call is evaluated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Engines {
+    Both,
+    Interpreter,
+}
+
+/// Compiling the source is refused with a message that holds `text`.
+fn refuse(source: &str, text: &str) -> Result<(), String> {
+    match native::compile(source) {
+        Ok(_) => Err("compiling is not refused".into()),
+        Err(what) if what.contains(text) => Ok(()),
+        Err(what) => Err(format!("compiling is refused with `{what}`, not `{text}`")),
+    }
+}
+
+/// Holds a call against the interpreter, and native code.
+fn evaluate(parsed: &Source<'_>, source: &str, text: &str, engines: Engines) -> Result<(), String> {
     let (call, expected) = match (text.split_once("=="), text.split_once(" raises ")) {
         (Some((call, values)), _) => (call, Outcome::Values(values_of(values)?)),
         (None, Some((call, raised))) => (call, raised_of(raised)?),
@@ -195,6 +218,9 @@ fn evaluate(parsed: &Source<'_>, source: &str, text: &str) -> Result<(), String>
     let interpreted = interpret(source, method, &args)?;
     if !interpreted.agrees(&expected) {
         return Err(format!("the interpreter gives {interpreted:?}, not {expected:?}"));
+    }
+    if engines == Engines::Interpreter {
+        return Ok(());
     }
     let native = native::call(source, method, &args)?;
     if native.agrees(&expected) {
