@@ -15,6 +15,8 @@ macro_rules! format {
                     Opcode::FNeg => -a,
                     Opcode::FAbs => a.abs(),
                     Opcode::FSqrt => a.sqrt(),
+                    // A sum makes a signalling NaN quiet, which the library's functions may not.
+                    Opcode::FFloor | Opcode::FCeil | Opcode::FTrunc | Opcode::FNearest if a.is_nan() => a + a,
                     Opcode::FFloor => a.floor(),
                     Opcode::FCeil => a.ceil(),
                     Opcode::FTrunc => a.trunc(),
