@@ -28,6 +28,7 @@ pub mod verify;
 pub mod world;
 
 pub use builder::*;
+pub use bumpalo::Bump;
 pub use cfg::{Cfg, Dominators, Edge, EdgeKind, Loops};
 pub use dataflow::Liveness;
 pub use effects::{Effects, MemoryUse, effects, raises};
