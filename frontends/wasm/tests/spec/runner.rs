@@ -15,7 +15,7 @@ use wast::{QuoteWat, WastDirective, WastExecute, WastInvoke, Wat};
 use crate::values::{argument, is_expected};
 
 /// What became of a directive.
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It did what it should.
     Passed,
     /// It needs what the frontend does not support.
@@ -35,7 +35,7 @@ enum Named {
 }
 
 /// Runs scripts in one store.
-pub struct Runner {
+pub(crate) struct Runner {
     features: WasmFeatures,
     engine: Engine,
     linker: Linker,
@@ -63,7 +63,7 @@ impl From<RunError> for Executed {
 
 impl Runner {
     /// A runner with the imports that every script may use.
-    pub fn new(mode: Mode, features: WasmFeatures) -> Runner {
+    pub(crate) fn new(mode: Mode, features: WasmFeatures) -> Runner {
         let options = EngineOptions { mode, lowering: Options::default(), ..EngineOptions::default() };
         let engine = Engine::new(options).expect("there is room for code");
         let store = Store::new(&engine, StoreOptions::default()).expect("there is memory");
@@ -74,7 +74,7 @@ impl Runner {
     }
 
     /// Runs a script; gives what became of each directive, and its line.
-    pub fn run_file(&mut self, file: &TestFile<'_>) -> Vec<(usize, Outcome)> {
+    pub(crate) fn run_file(&mut self, file: &TestFile<'_>) -> Vec<(usize, Outcome)> {
         let buffer = file.wast().expect("the suite can be cut into tokens");
         let directives = buffer.directives().expect("the suite is well-formed");
         let mut outcomes = Vec::new();

@@ -18,7 +18,7 @@ fn reference(heap: &HeapType<'_>) -> Option<ValType> {
 }
 
 /// An argument as a value; none if the frontend has no such values.
-pub fn argument(arg: &WastArg<'_>) -> Option<Val> {
+pub(crate) fn argument(arg: &WastArg<'_>) -> Option<Val> {
     let WastArg::Core(arg) = arg else { return None };
     Some(match arg {
         WastArgCore::I32(value) => Val::I32(*value),
@@ -32,7 +32,7 @@ pub fn argument(arg: &WastArg<'_>) -> Option<Val> {
 }
 
 /// Whether a value is what the script expects.
-pub fn is_expected(value: &Val, expected: &WastRet<'_>) -> bool {
+pub(crate) fn is_expected(value: &Val, expected: &WastRet<'_>) -> bool {
     match expected {
         WastRet::Core(expected) => is_expected_core(value, expected),
         _ => false,
