@@ -18,7 +18,7 @@
 //! # Grammar
 //!
 //! A line is a statement; only inside `(` and `[` may it continue on the next. `x?` may be missing, `x*` is a list with
-//! commas. Everything may be referred to before its line, nodes excepted.
+//! commas. Everything may be referred to before its line but nodes, and of these the fields of virtual objects may.
 //!
 //! ```text
 //!   item      = signature types -> types                                ; gives a signature its index
@@ -36,7 +36,8 @@
 //! ```
 //!
 //! Blocks are indexed by ascending number, whatever their order in the text; the lowest is where the method is entered.
-//! A block stands below the block that it extends. What stands at `…` of a line, the payload kind of the opcode's row says:
+//! A block stands below the block that it extends. What stands at `…` of a line, the payload kind of the opcode's row
+//! says:
 //!
 //! ```text
 //!   operands only        add.i32 %0, %1
@@ -70,6 +71,7 @@
 //! Linear in the source, which is cut into tokens three times: for the names, for a body's blocks, for what they say.
 
 mod body;
+mod check;
 mod constant;
 mod cursor;
 mod declarations;
@@ -82,11 +84,13 @@ use std::fmt;
 
 use bumpalo::Bump;
 
+pub use check::{Refusal, verify};
 pub use print::{print_method, print_module, print_node};
 
 use crate::entity::Entity;
 use crate::method::{Block, Method, Node};
 use crate::module::Module;
+use crate::verify::Subject;
 
 /// The bytes that a source may have.
 pub const MAX_SOURCE_BYTES: usize = 64 << 20;
@@ -108,6 +112,11 @@ pub struct Position {
     pub line: u32,
     /// The column.
     pub column: u32,
+}
+
+impl Position {
+    /// The beginning of a source.
+    pub const START: Position = Position { line: 1, column: 1 };
 }
 
 impl fmt::Display for Position {
@@ -151,6 +160,8 @@ pub struct Positions {
     header: Position,
     nodes: Vec<Position>,
     blocks: Vec<Position>,
+    locals: Vec<Position>,
+    slots: Vec<Position>,
 }
 
 impl Positions {
@@ -168,6 +179,19 @@ impl Positions {
     pub fn block(&self, block: Block) -> Option<Position> {
         self.blocks.get(block.index()).copied()
     }
+
+    /// Where what a verifier's error is about stands; none if it was made since, or belongs to the module.
+    pub fn subject(&self, subject: Subject) -> Option<Position> {
+        match subject {
+            Subject::Method => Some(self.header),
+            Subject::Block(block) => self.block(block),
+            Subject::Root(block, _, node) => self.node(node).or_else(|| self.block(block)),
+            Subject::Node(node) => self.node(node),
+            Subject::Local(local) => self.locals.get(local.index()).copied(),
+            Subject::Slot(slot) => self.slots.get(slot.index()).copied(),
+            _ => None,
+        }
+    }
 }
 
 /// What a source holds.
@@ -176,6 +200,22 @@ pub struct Source<'a> {
     pub module: Module,
     /// The methods that have bodies, in the order of the text.
     pub bodies: Vec<Body<'a>>,
+    positions: declarations::Positions,
+}
+
+impl Source<'_> {
+    /// Where the declaration stands that a verifier's error is about; none if it is about something else.
+    pub fn position(&self, subject: Subject) -> Option<Position> {
+        let positions = &self.positions;
+        let (positions, index) = match subject {
+            Subject::Class(id) => (&positions.classes, id.index()),
+            Subject::Symbol(id) => (&positions.symbols, id.index()),
+            Subject::Declaration(id) => (&positions.methods, id.index()),
+            Subject::Native(id) => (&positions.natives, id.index()),
+            _ => return None,
+        };
+        positions.get(index).copied()
+    }
 }
 
 /// Reads a source; the methods' bodies live in `arena`.
@@ -195,7 +235,7 @@ pub fn parse<'a>(source: &str, arena: &'a Bump) -> Result<Source<'a>, ParseError
     for start in starts {
         bodies.push(body::read(start, &mut declarations, arena, &mut nodes_left)?);
     }
-    Ok(Source { module: declarations.module, bodies })
+    Ok(Source { module: declarations.module, bodies, positions: declarations.positions })
 }
 
 /// Reads a source that may not be text at all.

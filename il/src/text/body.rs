@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use super::cursor::{Cursor, Names, shown};
 use super::declarations::{BodyStart, Declarations, Globals, kind_set};
 use super::lex::{Kind, Token};
-use super::{Body, MAX_BLOCKS, MAX_LOCALS, ParseError, Position, Positions, constant};
+use super::{Body, MAX_BLOCKS, MAX_LOCALS, ParseError, Positions, constant};
 use crate::entity::Entity;
 use crate::method::*;
 use crate::module::Module;
@@ -33,7 +33,7 @@ pub(super) struct Reader<'a, 's, 'd> {
     /// Operands of virtual objects that stand below them.
     pub(super) forward: Vec<Forward<'s>>,
     pub(super) wides: HashMap<u128, WideConst>,
-    pub(super) node_positions: Vec<Position>,
+    pub(super) positions: Positions,
     /// Block numbers, ascending: a block's index is its place here.
     labels: Vec<u32>,
     handler_lists: HashMap<&'s str, HandlerList>,
@@ -60,6 +60,9 @@ pub(super) fn read<'a, 's>(
     arena: &'a Bump,
     nodes_left: &mut usize,
 ) -> Result<Body<'a>, ParseError> {
+    let header = start.header.place.position;
+    let (nodes, blocks, locals, slots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let positions = Positions { header, nodes, blocks, locals, slots };
     let mut reader = Reader {
         cursor: start.cursor,
         module: &mut declarations.module,
@@ -72,21 +75,20 @@ pub(super) fn read<'a, 's>(
         dead: None,
         forward: Vec::new(),
         wides: HashMap::new(),
-        node_positions: Vec::new(),
+        positions,
         labels: Vec::new(),
         handler_lists: HashMap::new(),
     };
     for (name, ty) in start.params {
         reader.locals.insert_new(name, &reader.cursor)?;
+        reader.positions.locals.push(name.place.position);
         reader.method.add_param(&name.name(), ty);
     }
     reader.locals_and_slots()?;
-    let blocks = reader.labels()?;
+    reader.labels()?;
     reader.blocks()?;
     reader.resolve_forward()?;
-    let header = reader.cursor.position_of(start.header);
-    let positions = Positions { header, nodes: reader.node_positions, blocks };
-    Ok(Body { method: reader.method, positions })
+    Ok(Body { method: reader.method, positions: reader.positions })
 }
 
 impl<'a, 's> Reader<'a, 's, '_> {
@@ -104,9 +106,11 @@ impl<'a, 's> Reader<'a, 's, '_> {
             cursor.expect_sign(':')?;
             if word.text == "local" {
                 self.locals.insert_new(name, cursor)?;
+                self.positions.locals.push(name.place.position);
                 self.method.add_local(&name.name(), cursor.ty()?);
             } else {
                 self.slots.insert_new(name, cursor)?;
+                self.positions.slots.push(name.place.position);
                 let size_bytes = cursor.number("the size in bytes", u32::MAX)?;
                 cursor.expect_word("align")?;
                 self.method.add_slot(
@@ -121,8 +125,8 @@ impl<'a, 's> Reader<'a, 's, '_> {
 
     // ---- blocks ----
 
-    /// Looks ahead for the blocks and makes them; gives their positions.
-    fn labels(&mut self) -> Result<Vec<Position>, ParseError> {
+    /// Looks ahead for the blocks and makes them.
+    fn labels(&mut self) -> Result<(), ParseError> {
         let labels = self.look_for_labels()?;
         let mut order: Vec<usize> = (0..labels.len()).collect();
         order.sort_by_key(|index| labels[*index].number);
@@ -151,7 +155,8 @@ impl<'a, 's> Reader<'a, 's, '_> {
             };
             self.method.add_block(parent, None);
         }
-        Ok(order.iter().map(|index| self.cursor.position_of(labels[*index].token)).collect())
+        self.positions.blocks = order.iter().map(|index| labels[*index].token.place.position).collect();
+        Ok(())
     }
 
     /// The first lines of the blocks, in the order of the text.

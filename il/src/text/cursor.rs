@@ -10,7 +10,7 @@ use std::str::FromStr;
 use indexmap::IndexMap;
 
 use super::lex::{Kind, Lexer, Place, Token};
-use super::{MAX_DECLARATIONS, ParseError, Position};
+use super::{MAX_DECLARATIONS, ParseError};
 use crate::entity::Entity;
 use crate::types::Type;
 
@@ -49,11 +49,6 @@ impl<'s> Cursor<'s> {
     /// Steps over the end of the line.
     pub(super) fn begin_line(&mut self) {
         self.token.begins_line = false;
-    }
-
-    /// Where a token begins.
-    pub(super) fn position_of(&self, token: Token<'s>) -> Position {
-        token.place.position(self.lexer.source())
     }
 
     /// Takes the token here.

@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::ParseError;
 use super::cursor::{Cursor, Names, nearest, perhaps, shown};
 use super::lex::{Kind, Token};
 use super::words::{self, KIND_SETS};
+use super::{ParseError, Position};
 use crate::entity::Entity;
 use crate::module::*;
 use crate::raise::{KindSet, RaiseKind};
@@ -75,6 +75,15 @@ impl<'s> Globals<'s> {
     }
 }
 
+/// Where the names of declarations stand, by index.
+#[derive(Default)]
+pub(super) struct Positions {
+    pub(super) classes: Vec<Position>,
+    pub(super) symbols: Vec<Position>,
+    pub(super) methods: Vec<Position>,
+    pub(super) natives: Vec<Position>,
+}
+
 /// A method whose body is still to be read.
 pub(super) struct BodyStart<'s> {
     pub(super) id: MethodId,
@@ -99,6 +108,7 @@ pub(super) struct Declarations<'s> {
     pub(super) module: Module,
     pub(super) globals: Globals<'s>,
     pub(super) bodies: Vec<BodyStart<'s>>,
+    pub(super) positions: Positions,
     pending: Vec<Pending<'s>>,
     has_body: Vec<bool>,
 }
@@ -116,6 +126,7 @@ impl<'s> Declarations<'s> {
                 slots: HashMap::new(),
             },
             bodies: Vec::new(),
+            positions: Positions::default(),
             pending: Vec::new(),
             has_body: Vec::new(),
         };
@@ -136,24 +147,26 @@ impl<'s> Declarations<'s> {
         while cursor.next_line().kind != Kind::End {
             cursor.begin_line();
             items.push(cursor);
-            let globals = &mut self.globals;
+            let (globals, positions) = (&mut self.globals, &mut self.positions);
             let keyword = cursor.expect(Kind::Word, words::ITEMS)?;
-            let names = match keyword.text {
-                "signature" => None,
-                "class" | "interface" => Some(&mut globals.classes),
-                "symbol" => Some(&mut globals.symbols),
-                "native" => Some(&mut globals.natives),
-                "method" => Some(&mut globals.methods),
-                _ => {
-                    return Err(cursor.wrong(keyword, words::ITEMS));
+            let (names, positions) = match keyword.text {
+                "signature" => {
+                    skip_item(&mut cursor)?;
+                    continue;
                 }
+                "class" | "interface" => (&mut globals.classes, &mut positions.classes),
+                "symbol" => (&mut globals.symbols, &mut positions.symbols),
+                "native" => (&mut globals.natives, &mut positions.natives),
+                "method" => (&mut globals.methods, &mut positions.methods),
+                _ => return Err(cursor.wrong(keyword, words::ITEMS)),
             };
-            if let Some(names) = names {
-                let name = cursor.expect(Kind::Global, "`@` and a name")?;
-                match keyword.text {
-                    "method" => names.insert(name, &cursor).map(|_| ())?,
-                    _ => names.insert_new(name, &cursor).map(|_| ())?,
-                }
+            let name = cursor.expect(Kind::Global, "`@` and a name")?;
+            let is_new = match keyword.text {
+                "method" => names.insert(name, &cursor)?.1,
+                _ => names.insert_new(name, &cursor).map(|_| true)?,
+            };
+            if is_new {
+                positions.push(name.place.position);
             }
             skip_item(&mut cursor)?;
         }

@@ -33,20 +33,19 @@ pub(super) enum Kind {
     End,
 }
 
-/// Where a token begins: enough to work out its column when somebody asks.
+/// Where a token begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    line: u32,
-    line_start: usize,
+    pub(super) position: Position,
     offset: usize,
 }
 
 impl Place {
-    /// The line and column, both from 1; columns count characters.
-    pub(super) fn position(self, source: &str) -> Position {
-        let before = source.get(self.line_start..self.offset).unwrap_or_default();
-        let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
-        Position { line: self.line, column }
+    /// The place after `text`, which stands here and has no line break.
+    fn after(self, text: &str) -> Place {
+        let columns = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        let column = self.position.column.saturating_add(columns);
+        Place { position: Position { column, ..self.position }, offset: self.offset + text.len() }
     }
 }
 
@@ -62,9 +61,9 @@ pub(super) struct Token<'s> {
 }
 
 impl<'s> Token<'s> {
-    /// Where the token ends; none is longer than its line.
+    /// Where the token ends.
     pub(super) fn end(&self) -> Place {
-        Place { offset: self.place.offset + self.text.len(), ..self.place }
+        self.place.after(self.text)
     }
 
     /// The name that a token with a sigil or a quoted token stands for.
@@ -137,12 +136,8 @@ pub(super) struct Lexer<'s> {
 
 impl<'s> Lexer<'s> {
     pub(super) fn new(source: &'s str) -> Lexer<'s> {
-        let here = Place { line: 1, line_start: 0, offset: 0 };
+        let here = Place { position: Position::START, offset: 0 };
         Lexer { source, here, depth: 0, opened: here }
-    }
-
-    pub(super) fn source(&self) -> &'s str {
-        self.source
     }
 
     /// The source between two places.
@@ -177,7 +172,7 @@ impl<'s> Lexer<'s> {
                 return Err(self.error(place, what, "a name, a number, punctuation, or a comment after `;`"));
             }
         };
-        self.here.offset += len;
+        self.here = place.after(&rest[..len]);
         Ok(Token { kind, text: &rest[..len], place, begins_line })
     }
 
@@ -186,21 +181,22 @@ impl<'s> Lexer<'s> {
         let bytes = self.source.as_bytes();
         let mut begins_line = self.here.offset == 0;
         while let Some(byte) = bytes.get(self.here.offset) {
-            match byte {
-                b' ' | b'\t' | b'\r' => self.here.offset += 1,
+            let Place { position: Position { line, column }, offset } = self.here;
+            self.here = match byte {
+                b' ' | b'\t' | b'\r' => {
+                    let column = column.saturating_add(1);
+                    Place { position: Position { line, column }, offset: offset + 1 }
+                }
                 b'\n' => {
-                    self.here.offset += 1;
-                    self.here.line += 1;
-                    self.here.line_start = self.here.offset;
                     begins_line = true;
+                    Place { position: Position { line: line + 1, column: 1 }, offset: offset + 1 }
                 }
                 b';' => {
-                    let comment = &bytes[self.here.offset..];
-                    self.here.offset +=
-                        comment.iter().position(|byte| *byte == b'\n').unwrap_or(comment.len());
+                    let comment = &self.source[offset..];
+                    self.here.after(&comment[..comment.find('\n').unwrap_or(comment.len())])
                 }
                 _ => break,
-            }
+            };
         }
         begins_line
     }
@@ -269,7 +265,7 @@ impl<'s> Lexer<'s> {
                 _ => match escape(&text[at..]) {
                     Some((_, len)) => at += len,
                     None => {
-                        let place = Place { offset: self.here.offset + at, ..self.here };
+                        let place = self.here.after(&text[..at]);
                         let expected = "one of `\\n`, `\\r`, `\\t`, `\\\"`, `\\\\`, `\\u{…}`";
                         return Err(self.error(place, "an unknown escape".into(), expected));
                     }
@@ -281,7 +277,7 @@ impl<'s> Lexer<'s> {
 
     /// An error at `place`.
     pub(super) fn error(&self, place: Place, what: String, expected: &str) -> ParseError {
-        let Position { line, column } = place.position(self.source);
+        let Position { line, column } = place.position;
         ParseError { line, column, what, expected: expected.into() }
     }
 }

@@ -198,7 +198,7 @@ impl<'s> Reader<'_, 's, '_> {
             ));
         };
         *self.nodes_left = nodes_left;
-        self.node_positions.push(self.cursor.position_of(first));
+        self.positions.nodes.push(first.place.position);
         Ok(self.method.add_node(line.row.opcode, ty, &line.operands, line.payload))
     }
 
@@ -267,7 +267,7 @@ impl<'s> Reader<'_, 's, '_> {
         if let Some(node) = self.dead {
             return node;
         }
-        self.node_positions.push(self.cursor.position_of(token));
+        self.positions.nodes.push(token.place.position);
         let node = self.method.add_node(Opcode::Dead, Type::Void, &[], Payload::None);
         self.dead = Some(node);
         node

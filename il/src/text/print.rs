@@ -1,8 +1,8 @@
 //! Printing: modules and methods in the order in which they read best and always the same.
 //!
-//! Blocks stand in the order of their indexes, but never above the block that they extend. Nodes are numbered as they are
-//! written; one that floats stands just above the first root that needs it, its operands first. Virtual objects that
-//! hold each other cannot all stand below their operands, and are the only lines that name what is below.
+//! Blocks stand in the order of their indexes, but never above the block that they extend. Nodes are numbered as they
+//! are written; one that floats stands just above the first root that needs it, its operands first. Virtual objects
+//! that hold each other cannot all stand below their operands, and are the only lines that name what is below.
 
 mod line;
 

@@ -82,7 +82,7 @@ fn try_source(source: &[u8]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes(source in proptest::collection::vec(any::<u8>(), 0..300)) {
@@ -124,5 +124,49 @@ proptest! {
             lines.insert(to % lines.len(), line);
         }
         try_source(lines.join("\n").as_bytes())?;
+    }
+}
+
+/// Bytes of a source that repeats one piece: were reading quadratic, it would take minutes.
+const REPEATED: usize = 200_000;
+
+/// A piece of a source, by its index.
+type Piece = fn(usize) -> String;
+
+#[test]
+fn one_piece_over_and_over_is_read_in_linear_time() {
+    let body = "symbol @m region\nclass @C\nmethod @f () -> () {\nb0:\n  %0 = context\n";
+    let cases: [(&str, Piece, &str); 16] = [
+        ("", |_| "(".into(), ""),
+        ("", |_| "\"".into(), ""),
+        ("", |_| "@\"\\u{".into(), ""),
+        ("", |i| format!("symbol @s{i} opaque "), ""),
+        ("", |i| format!("symbol @s{i} opaque\n"), ""),
+        ("", |i| format!("method @m{i} () -> () {{\nb0:\n}}\n"), ""),
+        (
+            "class @C {\n",
+            |i| format!("slot s{i} () -> ()\nimplement @C.s{i} = @m\n"),
+            "}\nmethod @m () -> ()",
+        ),
+        ("method @f (", |i| format!("$p{i}: i32, "), "$p: i32) -> () {\nb0:\n  return\n}"),
+        (body, |i| format!("  %x{i} = const.v128 {i}\n"), "}"),
+        (body, |_| "  poll ; \n".into(), "}"),
+        (body, |i| format!("b{} extends b{i} handlers [all: b{i}]:\n", i + 1), "}"),
+        (body, |i| format!("  %v{i} = virtual {i} @C [%v{}, %v0]\n", i + 1), "}"),
+        (&format!("{body}  switch %0, ["), |i| format!("{i}: b0,"), "], b0\n}"),
+        (&format!("{body}  guard ["), |i| format!("custom {i},"), "]\n}"),
+        (&format!("{body}  return %0"), |_| ", %0".into(), "\n}"),
+        (&format!("{body}  %q = virtual 0 @C [%0"), |i| format!(", %q{i}"), "]\n}"),
+    ];
+    for (start, piece, end) in &cases {
+        let mut source = (*start).to_owned();
+        for index in 0.. {
+            source += &piece(index);
+            if source.len() > REPEATED {
+                break;
+            }
+        }
+        source += end;
+        try_source(source.as_bytes()).unwrap();
     }
 }
