@@ -5,8 +5,12 @@
 
 mod check;
 mod choices;
+mod clock;
 mod generate;
+mod mutate;
 
 pub use check::{Checked, Difference, Outcome, check};
 pub use choices::{Choices, bytes_of_seed};
+pub use clock::seeds;
 pub use generate::{MEMORY_BYTES, Program, mix};
+pub use mutate::{mutate, mutate_words};
