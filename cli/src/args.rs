@@ -1,0 +1,531 @@
+//! The command line: the tables of what there is, and the reader of what was given.
+//!
+//! ```text
+//!   COMMANDS ──► help   every line of it
+//!       └──────► parse ──► Matches ──► the command, which asks for values by name
+//! ```
+//!
+//! *Guarantees.* An option that is not in its command's table does not exist, in the help or anywhere. Whatever the arguments
+//! are (not UTF-8, empty, thousands of them), reading ends with [`Matches`] or with a message that says what would be
+//! right. After the file of `run`, everything is the program's.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use crate::report::Failure;
+
+/// An option.
+#[derive(Debug)]
+pub(crate) struct Opt {
+    /// Its name, with the dashes.
+    pub(crate) name: &'static str,
+    /// Its short form, with the dash; empty if there is none.
+    pub(crate) short: &'static str,
+    /// What its value is; empty if it takes none.
+    pub(crate) value: &'static str,
+    /// Whether it may be given several times.
+    pub(crate) is_repeatable: bool,
+    /// What it does.
+    pub(crate) about: &'static str,
+}
+
+/// What may follow the options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operands {
+    /// One file; what follows it belongs to the program, options of any look included.
+    Program,
+    /// One file, with options before or after it.
+    File,
+    /// Files, with options among them.
+    Files,
+}
+
+/// A command.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it does, in one line.
+    pub(crate) about: &'static str,
+    /// What follows the options, as the usage line shows it.
+    pub(crate) usage: &'static str,
+    /// What may follow the options.
+    pub(crate) operands: Operands,
+    /// Uses, each with what it does.
+    pub(crate) examples: &'static [(&'static str, &'static str)],
+    /// The options.
+    pub(crate) options: &'static [Opt],
+    /// What else there is to know.
+    pub(crate) notes: &'static str,
+}
+
+const fn flag(name: &'static str, about: &'static str) -> Opt {
+    Opt { name, short: "", value: "", is_repeatable: false, about }
+}
+
+const fn value(name: &'static str, value: &'static str, about: &'static str) -> Opt {
+    Opt { name, short: "", value, is_repeatable: false, about }
+}
+
+const fn list(name: &'static str, value: &'static str, about: &'static str) -> Opt {
+    Opt { name, short: "", value, is_repeatable: true, about }
+}
+
+/// The options that every command has.
+pub(crate) const COMMON: &[Opt] =
+    &[Opt { name: "--help", short: "-h", value: "", is_repeatable: true, about: "Show help" }];
+
+const INTERPRET: Opt = flag("--interpret", "Run in the reference interpreter instead of as native code");
+const FUEL: Opt =
+    value("--fuel", "N", "Stop after N steps: polls, at loops and calls (in interpreted IL: roots)");
+const TIMEOUT: Opt =
+    value("--timeout", "TIME", "Stop after TIME: seconds (`2`, `0.5`) or milliseconds (`250ms`)");
+const MAX_MEMORY: Opt =
+    value("--max-memory", "BYTES", "Let memories, or the heap, not grow past BYTES (`64K`, `16M`, `1G`)");
+const THREADS: Opt = value("--threads", "N", "Compile on N threads; as many as there are cores otherwise");
+
+/// All commands.
+pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        about: "Run a program, or call one of its functions",
+        usage: "[OPTIONS] FILE [ARGUMENTS...]",
+        operands: Operands::Program,
+        examples: &[
+            ("dagwood run hello.wasm", "run a WASI program as native code"),
+            (
+                "dagwood run --dir . wordcount.wasm notes.txt",
+                "let it use this directory; give it an argument",
+            ),
+            ("dagwood run --invoke add sum.wat 2 -3", "call the function exported as `add`"),
+            ("dagwood run gcd.dag", "run `@main` of a file of IL"),
+            ("dagwood run --timeout 2 --fuel 1000000 spin.wasm", "keep an endless loop from being one"),
+        ],
+        options: &[
+            INTERPRET,
+            value("--invoke", "NAME", "Call this export or method; its arguments follow FILE"),
+            list(
+                "--dir",
+                "HOST[::GUEST]",
+                "Let the program read and write below the directory HOST, which it sees as GUEST",
+            ),
+            list("--read-dir", "HOST[::GUEST]", "The same, for reading only"),
+            list(
+                "--env",
+                "NAME=VALUE",
+                "Set a variable of the program's environment, which is empty otherwise",
+            ),
+            FUEL,
+            TIMEOUT,
+            MAX_MEMORY,
+            THREADS,
+        ],
+        notes: "\
+FILE is a WebAssembly module (.wasm, or .wat text) or Dagwood's IL (.dag text).
+A module runs from `_start`; IL runs from `@main`. Options stand before FILE;
+everything after FILE is the program's, and `--` ends the options early.
+
+Arguments of --invoke are numbers of the parameters' types: decimal or 0x for
+integers, decimal, `inf`, `nan` or 0x and bits for floats; references are `null`.
+Results are printed one a line, each with its type.
+
+A program sees its arguments and the standard streams; of the files, nothing
+but what --dir and --read-dir grant.",
+    },
+    Command {
+        name: "check",
+        about: "Say whether files are valid, and where they are not",
+        usage: "[OPTIONS] FILE...",
+        operands: Operands::Files,
+        examples: &[
+            ("dagwood check a.wasm b.wat", "validate modules; errors have byte offsets"),
+            ("dagwood check loop.dag", "parse and verify IL; errors have line, column and rule"),
+            ("dagwood check --differential sum.wat", "also run it in both engines and compare"),
+        ],
+        options: &[
+            flag("--differential", "Run every export or method without parameters in both engines; compare"),
+            FUEL,
+            TIMEOUT,
+            MAX_MEMORY,
+            THREADS,
+        ],
+        notes: "\
+Every file is checked, also after one that is wrong. The exit code is 1 if any was.
+A limit given for --differential holds for each call; without one it takes 10 s.",
+    },
+    Command {
+        name: "print",
+        about: "Print the IL of a module, or IL in its canonical form",
+        usage: "[OPTIONS] FILE",
+        operands: Operands::File,
+        examples: &[
+            ("dagwood print hello.wasm > hello.dag", "the IL of all functions, with its declarations"),
+            ("dagwood print --function main hello.wasm", "the IL of one function"),
+            ("dagwood print messy.dag", "the same IL as the printer writes it"),
+        ],
+        options: &[value("--function", "NAME|INDEX", "Only this function or method")],
+        notes: "\
+A function is found by its name in the module, an export, its method's name, or
+its index among all functions, imported ones first.",
+    },
+    Command {
+        name: "compile",
+        about: "Compile without running, and show what comes out",
+        usage: "--emit il|clif|asm [OPTIONS] FILE",
+        operands: Operands::File,
+        examples: &[
+            ("dagwood compile --emit asm --function fib fib.wat", "the machine code, with the IL beside it"),
+            ("dagwood compile --emit clif gcd.dag", "what Cranelift is given"),
+            ("dagwood compile --emit asm --bytes gcd.dag -o gcd.lst", "with encodings, to a file"),
+        ],
+        options: &[
+            value("--emit", "il|clif|asm", "What to print: IL after the passes, Cranelift's IR, or assembly"),
+            value("--function", "NAME|INDEX", "Only this function or method, as in `print`"),
+            flag("--bytes", "Show the bytes of each instruction (with --emit asm)"),
+            flag("--polls", "Compile WebAssembly with the polls that --fuel and --timeout ask for"),
+            Opt {
+                name: "--output",
+                short: "-o",
+                value: "FILE",
+                is_repeatable: false,
+                about: "Write to this file instead of standard output",
+            },
+        ],
+        notes: "\
+Assembly is in NASM's syntax for the processor at hand. A comment names the node
+of the IL wherever a new one begins; `print` numbers nodes afresh, this does not.",
+    },
+];
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// To run a command.
+    Run(Matches),
+    /// Help, of a command or of all.
+    Help(Option<&'static Command>),
+    /// The version.
+    Version,
+}
+
+/// The arguments of a command.
+#[derive(Debug)]
+pub(crate) struct Matches {
+    /// The command.
+    pub(crate) command: &'static Command,
+    /// The options in their order.
+    values: Vec<(&'static Opt, OsString)>,
+    /// What is no option.
+    pub(crate) operands: Vec<OsString>,
+}
+
+/// Reads a command line, without the program's own name.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, Failure> {
+    let mut arguments = arguments.into_iter();
+    let Some(first) = arguments.next() else {
+        return Err(Failure::usage("no command is given", "`dagwood --help` says what there is"));
+    };
+    match first.as_bytes() {
+        b"-h" | b"--help" => return Ok(Request::Help(None)),
+        b"-V" | b"--version" => return Ok(Request::Version),
+        b"help" => {
+            return arguments
+                .next()
+                .map_or(Ok(Request::Help(None)), |name| Ok(Request::Help(Some(find_command(&name)?))));
+        }
+        _ => {}
+    }
+    let command = find_command(&first)?;
+    let mut matches = Matches { command, values: Vec::new(), operands: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        let is_option = argument.len() > 1 && argument.as_bytes()[0] == b'-';
+        if argument == "--" {
+            matches.operands.extend(arguments.by_ref());
+        } else if is_option {
+            matches.option(&argument, &mut arguments)?;
+        } else {
+            matches.operands.push(argument);
+            if command.operands == Operands::Program {
+                matches.operands.extend(arguments.by_ref());
+            }
+        }
+    }
+    if matches.has("--help") {
+        return Ok(Request::Help(Some(command)));
+    }
+    matches.check_operands()?;
+    Ok(Request::Run(matches))
+}
+
+fn find_command(name: &OsStr) -> Result<&'static Command, Failure> {
+    if let Some(command) = COMMANDS.iter().find(|command| name == command.name) {
+        return Ok(command);
+    }
+    let text = name.to_string_lossy();
+    let names = COMMANDS.iter().map(|command| command.name).chain(["help", "--help", "--version"]);
+    let hint = match similar(&text, names) {
+        Some(close) => format!("did you mean `{close}`?"),
+        None if [".wasm", ".wat", ".dag"].iter().any(|end| text.ends_with(end)) => {
+            format!("did you mean `dagwood run {text}`?")
+        }
+        None => {
+            format!("the commands are {}", COMMANDS.iter().map(|c| c.name).collect::<Vec<_>>().join(", "))
+        }
+    };
+    Err(Failure::usage(format!("`{text}` is no command"), hint))
+}
+
+impl Matches {
+    /// Takes an option, and its value from what follows unless it is written behind `=`.
+    fn option(&mut self, argument: &OsStr, rest: &mut impl Iterator<Item = OsString>) -> Result<(), Failure> {
+        let bytes = argument.as_bytes();
+        let (name, attached) = match bytes.iter().position(|byte| *byte == b'=') {
+            Some(at) if bytes.starts_with(b"--") => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]))),
+            _ => (bytes, None),
+        };
+        let all = || self.command.options.iter().chain(COMMON);
+        let is_named =
+            |opt: &&Opt| opt.name.as_bytes() == name || !opt.short.is_empty() && opt.short.as_bytes() == name;
+        let Some(opt) = all().find(is_named) else {
+            return Err(self.unknown(&String::from_utf8_lossy(name)));
+        };
+        let value = match (opt.value.is_empty(), attached) {
+            (true, None) => OsString::new(),
+            (true, Some(_)) => return Err(self.usage(format!("{} takes no value", opt.name))),
+            (false, Some(value)) => value.to_owned(),
+            (false, None) => rest.next().ok_or_else(|| {
+                self.usage(format!("{} needs a value: {} {}", opt.name, opt.name, opt.value))
+            })?,
+        };
+        if !opt.is_repeatable && self.has(opt.name) {
+            return Err(self.usage(format!("{} is given twice", opt.name)));
+        }
+        self.values.push((opt, value));
+        Ok(())
+    }
+
+    fn unknown(&self, name: &str) -> Failure {
+        let command = self.command;
+        let own = command.options.iter().chain(COMMON).map(|opt| opt.name);
+        let elsewhere = COMMANDS.iter().find(|other| other.options.iter().any(|opt| opt.name == name));
+        let hint = match (similar(name, own), elsewhere) {
+            (_, Some(other)) => format!("it is an option of `dagwood {}`", other.name),
+            (Some(close), None) => format!("did you mean `{close}`?"),
+            (None, None) => format!("`dagwood {} --help` lists the options", command.name),
+        };
+        Failure::usage(format!("`{name}` is no option of `dagwood {}`", command.name), hint)
+    }
+
+    fn check_operands(&self) -> Result<(), Failure> {
+        match (self.command.operands, self.operands.as_slice()) {
+            (_, []) => Err(self.usage("no file is given")),
+            (Operands::File, [_, extra, ..]) => {
+                Err(self.usage(format!("one file is enough; `{}` is one too many", extra.to_string_lossy())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A mistake in how the command is used.
+    pub(crate) fn usage(&self, message: impl Into<String>) -> Failure {
+        let Command { name, usage, .. } = self.command;
+        Failure::usage(message, format!("usage: dagwood {name} {usage}"))
+    }
+
+    // ---- what was given ----
+
+    /// Whether an option is given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|(opt, _)| opt.name == name)
+    }
+
+    /// The values of an option, in order.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &OsStr> {
+        self.values.iter().filter(move |(opt, _)| opt.name == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The value of an option.
+    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
+        self.values(name).next()
+    }
+
+    /// The value of an option that is text.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Failure> {
+        let text = |value: &'_ OsStr| value.to_str().map(str::len).is_some();
+        match self.value(name) {
+            Some(value) if !text(value) => {
+                Err(self.usage(format!("the value of {name} is not UTF-8: {}", value.to_string_lossy())))
+            }
+            value => Ok(value.and_then(OsStr::to_str)),
+        }
+    }
+
+    /// The value of an option, as `read` understands it.
+    pub(crate) fn read<T>(
+        &self,
+        name: &str,
+        read: fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        match read(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(expected) => Err(self.usage(format!("{name} takes {expected}, not `{text}`"))),
+        }
+    }
+}
+
+// ---- values ----
+
+/// A count of at least one.
+pub(crate) fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("a whole number of at least 1")
+}
+
+/// Seconds, with or without `s`, or milliseconds with `ms`. At most [`MAX_SECONDS`].
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
+    let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1e-3),
+        (None, Some(number)) => (number, 1.0),
+        (None, None) => (text, 1.0),
+    };
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = number.parse::<f64>().ok().filter(|_| is_plain).map(|number| number * scale);
+    let seconds = seconds.filter(|seconds| *seconds > 0.0 && *seconds <= MAX_SECONDS);
+    seconds.map(Duration::from_secs_f64).ok_or("seconds (`2`, `0.5`) or milliseconds (`250ms`), more than 0")
+}
+
+/// The longest time that can be asked for: ten years, well within what clocks count.
+const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
+
+/// Bytes, or multiples of 2¹⁰, 2²⁰, 2³⁰ of them.
+pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
+    let expected = "a number of bytes, or of units (`64K`, `16M`, `1G`)";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "m" | "MiB" => 20,
+        "G" | "g" | "GiB" => 30,
+        _ => return Err(expected),
+    };
+    let number: u64 = digits.parse().map_err(|_| expected)?;
+    number.checked_mul(1 << shift).ok_or(expected)
+}
+
+/// The name that is most like `name`, if one is: at most a third of it, and at most 2 characters, differ.
+pub(crate) fn similar<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    if name.len() > 64 {
+        return None;
+    }
+    let limit = (name.trim_start_matches('-').chars().count() / 3).clamp(1, 2);
+    let ranked = names.map(|other| (distance(name, other), other)).filter(|(distance, _)| *distance <= limit);
+    ranked.min_by_key(|(distance, _)| *distance).map(|(_, other)| other)
+}
+
+/// How many characters must be inserted, removed or changed, or neighbours swapped, to make one from the other.
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in right.iter().enumerate() {
+            let change = above[j] + usize::from(a != b);
+            let mut best = change.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(arguments: &[&str]) -> Result<Matches, Failure> {
+        match parse(arguments.iter().map(OsString::from))? {
+            Request::Run(matches) => Ok(matches),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn complaint(arguments: &[&str]) -> String {
+        given(arguments).expect_err("the arguments are wrong").to_string()
+    }
+
+    #[test]
+    fn after_the_file_of_run_everything_is_the_programs() {
+        let matches =
+            given(&["run", "--dir=a", "--dir", "b::c", "x.wasm", "--interpret", "-1", "--"]).expect("right");
+        assert_eq!(matches.values("--dir").collect::<Vec<_>>(), ["a", "b::c"]);
+        assert_eq!(matches.operands, ["x.wasm", "--interpret", "-1", "--"]);
+        assert!(!matches.has("--interpret"));
+        assert_eq!(given(&["run", "--", "--odd.wasm"]).expect("right").operands, ["--odd.wasm"]);
+    }
+
+    #[test]
+    fn other_commands_take_options_anywhere() {
+        let matches = given(&["compile", "x.dag", "-o", "out", "--emit", "asm"]).expect("right");
+        assert_eq!(matches.value("--output"), Some(OsStr::new("out")));
+        assert_eq!(matches.text("--emit").expect("UTF-8"), Some("asm"));
+    }
+
+    #[test]
+    fn what_is_misspelt_is_answered_with_what_was_meant() {
+        assert!(complaint(&["rnu", "x"]).contains("did you mean `run`?"));
+        assert!(complaint(&["run", "--interpet", "x"]).contains("did you mean `--interpret`?"));
+        assert!(complaint(&["check", "--dir", "x"]).contains("an option of `dagwood run`"));
+        assert!(complaint(&["x.wasm"]).contains("dagwood run x.wasm"));
+        assert!(complaint(&["run", "--frobnicate", "x"]).contains("`dagwood run --help`"));
+        assert!(complaint(&[]).contains("--help"));
+    }
+
+    #[test]
+    fn what_is_missing_or_too_much_is_named() {
+        assert!(complaint(&["run"]).contains("no file"));
+        assert!(complaint(&["run", "--env"]).contains("--env NAME=VALUE"));
+        assert!(complaint(&["run", "--interpret=yes", "x"]).contains("takes no value"));
+        assert!(complaint(&["run", "--fuel", "1", "--fuel", "2", "x"]).contains("given twice"));
+        assert!(complaint(&["print", "a", "b"]).contains("`b` is one too many"));
+    }
+
+    #[test]
+    fn numbers_have_units_and_limits() {
+        assert_eq!(size("64K"), Ok(65_536));
+        assert_eq!(size("1G"), Ok(1 << 30));
+        assert_eq!(size("7"), Ok(7));
+        assert!(["", "K", "-1", "1T", "99999999999G", "1.5M"].iter().all(|text| size(text).is_err()));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0.5s"), Ok(Duration::from_millis(500)));
+        assert!(
+            ["", "0", "-1", "nan", "inf", "1e300", "s", "ms", "1.2.3"]
+                .iter()
+                .all(|text| duration(text).is_err())
+        );
+        assert_eq!(count("3"), Ok(3));
+        assert!(["0", "-1", "x", "99999999999999999999"].iter().all(|text| count(text).is_err()));
+    }
+
+    #[test]
+    fn likeness_counts_swaps_and_has_a_limit() {
+        assert_eq!(distance("rnu", "run"), 1);
+        assert_eq!(distance("", "run"), 3);
+        assert_eq!(similar("chekc", ["run", "check"].into_iter()), Some("check"));
+        assert_eq!(similar("banana", ["run", "check"].into_iter()), None);
+        assert_eq!(similar(&"x".repeat(1000), ["run"].into_iter()), None);
+    }
+
+    #[test]
+    fn every_option_is_named_as_options_are() {
+        for opt in COMMANDS.iter().flat_map(|command| command.options).chain(COMMON) {
+            assert!(opt.name.starts_with("--") && !opt.name.contains('='), "{}", opt.name);
+            assert!(opt.short.is_empty() || opt.short.len() == 2, "{}", opt.name);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What both sorts of program, WebAssembly and IL, are run with, and how running them ends.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use dagwood_codegen::Features;
+use dagwood_il::eval::Value;
+use dagwood_il::{RaiseKind, Signature, Type};
+use dagwood_runtime::fault::install_fault_handler;
+use dagwood_runtime::jit;
+
+use crate::args::{self, Matches};
+use crate::report::Failure;
+
+/// Which engine runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// Machine code.
+    Native,
+    /// The reference interpreter.
+    Interpreter,
+}
+
+impl Engine {
+    /// The one that the options ask for.
+    pub(crate) fn chosen(matches: &Matches) -> Engine {
+        if matches.has("--interpret") { Engine::Interpreter } else { Engine::Native }
+    }
+}
+
+/// How much a program may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// How many steps; what a step is, the engine says.
+    pub(crate) fuel: Option<u64>,
+    /// How long.
+    pub(crate) timeout: Option<Duration>,
+    /// How many bytes of memory.
+    pub(crate) max_memory: Option<u64>,
+    /// On how many threads to compile; as many as there are cores if not given.
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// The most threads that can be asked for.
+const MAX_THREADS: usize = 1024;
+
+impl Limits {
+    /// The limits that the options ask for.
+    pub(crate) fn read(matches: &Matches) -> Result<Limits, Failure> {
+        let threads = matches.read("--threads", |text| {
+            let threads = text.parse().ok().filter(|threads: &NonZeroUsize| threads.get() <= MAX_THREADS);
+            threads.ok_or("a number from 1 to 1024")
+        })?;
+        Ok(Limits {
+            fuel: matches.read("--fuel", args::count)?,
+            timeout: matches.read("--timeout", args::duration)?,
+            max_memory: matches.read("--max-memory", args::size)?,
+            threads,
+        })
+    }
+
+    /// Whether a program must be able to stop where it polls.
+    pub(crate) fn ask_for_polls(&self) -> bool {
+        self.fuel.is_some() || self.timeout.is_some()
+    }
+
+    /// How to compile, once machine faults have been made errors.
+    pub(crate) fn jit_options(&self) -> Result<jit::Options, Failure> {
+        install_fault_handler().map_err(|error| Failure::Failed(error.to_string()))?;
+        let default = jit::Options { features: Features::Host, ..jit::Options::default() };
+        Ok(jit::Options { threads: self.threads.unwrap_or(default.threads), ..default })
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    /// With results.
+    Values(Vec<Shown>),
+    /// With the program's own exit code.
+    Exit(u32),
+    /// With a trap, or because a limit was reached.
+    Trap(Trap),
+}
+
+/// A result.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    /// What engines are compared by.
+    pub(crate) value: Value,
+    /// What is printed: its type and the value.
+    pub(crate) text: String,
+}
+
+impl From<Value> for Shown {
+    fn from(value: Value) -> Shown {
+        Shown { value, text: value.to_string() }
+    }
+}
+
+/// What nobody caught.
+#[derive(Clone, Debug)]
+pub(crate) struct Trap {
+    /// Its kind.
+    pub(crate) kind: RaiseKind,
+    /// What tells traps of one kind apart.
+    pub(crate) reason: u16,
+    /// What happened, and the backtrace below it.
+    pub(crate) text: String,
+}
+
+impl Ended {
+    /// Whether both are the same, NaN payloads aside; none if a limit kept one of them from ending by itself, since
+    /// the engines count their steps differently.
+    pub(crate) fn agrees(&self, other: &Ended) -> Option<bool> {
+        let is_limited = |ended: &Ended| match ended {
+            Ended::Trap(trap) => matches!(trap.kind, RaiseKind::Interrupt | RaiseKind::StackOverflow),
+            _ => false,
+        };
+        match (self, other) {
+            _ if is_limited(self) || is_limited(other) => None,
+            (Ended::Values(left), Ended::Values(right)) => {
+                let are_same = |(left, right): (&Shown, &Shown)| left.value.same_modulo_nan(right.value);
+                Some(left.len() == right.len() && left.iter().zip(right).all(are_same))
+            }
+            (Ended::Exit(left), Ended::Exit(right)) => Some(left == right),
+            (Ended::Trap(left), Ended::Trap(right)) => {
+                Some((left.kind, left.reason) == (right.kind, right.reason))
+            }
+            _ => Some(false),
+        }
+    }
+
+    /// In one line.
+    pub(crate) fn summary(&self) -> String {
+        match self {
+            Ended::Values(values) if values.is_empty() => "no results".into(),
+            Ended::Values(values) => {
+                let values: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
+                values.join(", ")
+            }
+            Ended::Exit(code) => format!("exit code {code}"),
+            Ended::Trap(trap) => format!("trap: {}", trap.text.lines().next().unwrap_or_default()),
+        }
+    }
+}
+
+/// A signature, as the IL writes it.
+pub(crate) fn signature(signature: &Signature) -> String {
+    let names = |types: &[Type]| types.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ");
+    format!("({}) -> ({})", names(&signature.params), names(&signature.results))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_agree_modulo_nan_and_limits_decide_nothing() {
+        let values = |bits| Ended::Values(vec![Value::from_bits(Type::F32, bits).into()]);
+        let trap = |kind, text: &str| Ended::Trap(Trap { kind, reason: 0, text: text.into() });
+        assert_eq!(values(0x7fc0_0000).agrees(&values(0xffc0_0001)), Some(true));
+        assert_eq!(values(0).agrees(&values(1)), Some(false));
+        assert_eq!(values(0).agrees(&Ended::Exit(0)), Some(false));
+        assert_eq!(trap(RaiseKind::Bounds, "a").agrees(&trap(RaiseKind::Bounds, "b")), Some(true));
+        assert_eq!(trap(RaiseKind::Bounds, "a").agrees(&trap(RaiseKind::Null, "a")), Some(false));
+        assert_eq!(trap(RaiseKind::Interrupt, "a").agrees(&values(0)), None);
+    }
+}
