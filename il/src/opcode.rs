@@ -268,6 +268,7 @@ const NULL: KindSet = KindSet::NULL;
 const BOUNDS: KindSet = KindSet::BOUNDS;
 const DIVISION: KindSet = KindSet::DIVISION;
 const OVERFLOW: KindSet = KindSet::OVERFLOW;
+const ALLOCATION: KindSet = KindSet::OUT_OF_MEMORY.union(KindSet::NEGATIVE_SIZE);
 
 #[rustfmt::skip]
 opcodes! {
@@ -503,9 +504,9 @@ opcodes! {
     /// A new object of a class, its fields zero.
     New "new" Class [] => Outcome::Fixed(Type::Ref), ROOT | ALLOCATES | YIELDS | FRAME, KindSet::OUT_OF_MEMORY;
     /// A new array of an element type with this many elements, zero.
-    NewArray "newarray" Element [CONDITION] => Outcome::Fixed(Type::Ref), ROOT | ALLOCATES | YIELDS | FRAME, KindSet::OUT_OF_MEMORY.union(KindSet::NEGATIVE_SIZE);
+    NewArray "newarray" Element [CONDITION] => Outcome::Fixed(Type::Ref), ROOT | ALLOCATES | YIELDS | FRAME, ALLOCATION;
     /// A new array of references to a class with this many elements, null.
-    NewObjectArray "newobjectarray" Class [CONDITION] => Outcome::Fixed(Type::Ref), ROOT | ALLOCATES | YIELDS | FRAME, KindSet::OUT_OF_MEMORY.union(KindSet::NEGATIVE_SIZE);
+    NewObjectArray "newobjectarray" Class [CONDITION] => Outcome::Fixed(Type::Ref), ROOT | ALLOCATES | YIELDS | FRAME, ALLOCATION;
     /// The number of elements of an array, which must not be null.
     ArrayLength "array_length" None [REF] => INT32, ROOT, NO_KINDS;
     /// Whether the operand is an instance of the class; null is not.
