@@ -1,59 +1,107 @@
 //! Text IL as native code, for tests.
 
 use bumpalo::Bump;
+use dagwood_il::entity::Entity;
 use dagwood_il::eval::Value;
-use dagwood_il::{MethodId, text};
+use dagwood_il::{MethodId, SymbolKind, text};
 use dagwood_runtime::compiler::{Verify, bodies};
 use dagwood_runtime::context::Context;
 use dagwood_runtime::jit::{CallCx, CallError, Jit, Options};
 use dagwood_runtime::natives::Natives;
+use dagwood_runtime::raise::Raise;
 use dagwood_runtime::thread::{self, Thread};
 
-use crate::runner::Outcome;
+use crate::calls::{Outcome, test_natives};
 
 /// Bytes of the VM context that tests run with.
 const CONTEXT_BYTES: usize = 256;
+/// Bytes that each static has.
+const STATIC_BYTES: usize = 16;
 
-/// Compiles the methods of a source.
-///
-/// # Errors
-///
-/// What keeps them from being compiled.
-pub(crate) fn compile(source: &str) -> Result<Jit, String> {
-    let arena = Bump::new();
-    let parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
-    let methods: Vec<MethodId> = parsed.bodies.iter().map(|body| body.method.id()).collect();
-    let options = Options {
-        verify: Verify::On,
-        verify_code: dagwood_codegen::Verify::On,
-        threads: std::num::NonZeroUsize::MIN,
-        ..Options::default()
-    };
-    let jit = Jit::new(parsed.module, options).map_err(|error| error.to_string())?;
-    // Methods are read anew for each compilation, in the arena of the thread that compiles.
-    let bodies = bodies(|id, arena| {
-        let parsed = text::parse(source, arena)?;
-        let body = parsed.bodies.into_iter().find(|body| body.method.id() == id);
-        body.map(|body| body.method).ok_or_else(|| format!("{id} has no body").into())
-    });
-    jit.compile(&methods, &bodies).map_err(|error| error.to_string())?;
-    Ok(jit)
+/// The methods of a source, compiled.
+pub(crate) struct Compiled {
+    jit: Jit,
+    statics: Context,
 }
 
-/// Compiles the methods of a source and calls one.
-///
-/// # Errors
-///
-/// What keeps them from being compiled or called.
-pub(crate) fn call(source: &str, method: MethodId, args: &[Value]) -> Result<Outcome, String> {
-    let jit = compile(source)?;
-    let natives = Natives::new(jit.module());
-    let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
-    let context = Context::new(CONTEXT_BYTES).map_err(|error| error.to_string())?;
-    let cx = CallCx { thread: &thread, context: &context, host: &natives };
-    match jit.call(cx, method, args) {
-        Ok(values) => Ok(Outcome::Values(values)),
-        Err(CallError::Raised(raise)) => Ok(Outcome::Raised(raise.kind, raise.reason)),
-        Err(error) => Err(error.to_string()),
+impl Compiled {
+    /// Compiles the methods of a source.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the first of them that fails from being compiled.
+    pub(crate) fn new(source: &str) -> Result<Compiled, String> {
+        let this = Compiled::without_code(source)?;
+        let arena = Bump::new();
+        let parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
+        let methods: Vec<MethodId> = parsed.bodies.iter().map(|body| body.method.id()).collect();
+        this.compile(source, &methods)?;
+        Ok(this)
+    }
+
+    /// What keeps the methods of a source from being compiled, each one alone.
+    pub(crate) fn refusals(source: &str) -> Result<Vec<String>, String> {
+        let arena = Bump::new();
+        let parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
+        let mut refusals = Vec::new();
+        for body in &parsed.bodies {
+            refusals.extend(Compiled::without_code(source)?.compile(source, &[body.method.id()]).err());
+        }
+        Ok(refusals)
+    }
+
+    fn without_code(source: &str) -> Result<Compiled, String> {
+        let arena = Bump::new();
+        let module = text::parse(source, &arena).map_err(|error| error.to_string())?.module;
+        let statics = Context::new(module.symbols.len() * STATIC_BYTES).map_err(|error| error.to_string())?;
+        let options = Options {
+            verify: Verify::On,
+            verify_code: dagwood_codegen::Verify::On,
+            threads: std::num::NonZeroUsize::MIN,
+            ..Options::default()
+        };
+        let mut jit = Jit::new(module.clone(), options).map_err(|error| error.to_string())?;
+        for (id, symbol) in module.symbols.iter() {
+            if let SymbolKind::Static(_) = symbol.kind {
+                jit.bind_symbol(id, statics.address() + id.index() * STATIC_BYTES);
+            }
+        }
+        Ok(Compiled { jit, statics })
+    }
+
+    fn compile(&self, source: &str, methods: &[MethodId]) -> Result<(), String> {
+        // Methods are read anew for each compilation, in the arena of the thread that compiles.
+        let bodies = bodies(|id, arena| {
+            let parsed = text::parse(source, arena)?;
+            let body = parsed.bodies.into_iter().find(|body| body.method.id() == id);
+            body.map(|body| body.method).ok_or_else(|| format!("{id} has no body").into())
+        });
+        self.jit.compile(methods, &bodies).map_err(|error| error.to_string())
+    }
+
+    /// Calls a method, with its statics zero and with a context and a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being called.
+    pub(crate) fn call(&self, method: MethodId, args: &[Value]) -> Result<Outcome, String> {
+        for offset in (0..self.statics.size_bytes()).step_by(8) {
+            self.statics.set(offset, 0);
+        }
+        let mut natives = Natives::new(self.jit.module());
+        for (id, native) in test_natives(self.jit.module()) {
+            natives.register(id, move |args| match native.call(args) {
+                Ok(results) => Ok(results.to_vec()),
+                Err(raised) => Err(Raise { object: raised.object, ..Raise::new(raised.kind, raised.reason) }),
+            });
+        }
+        let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
+        let context = Context::new(CONTEXT_BYTES).map_err(|error| error.to_string())?;
+        let cx = CallCx { thread: &thread, context: &context, host: &natives };
+        match self.jit.call(cx, method, args) {
+            Ok(values) => Ok(Outcome::Values(values)),
+            Err(CallError::Raised(raise)) => Ok(Outcome::Raised(raise.kind, raise.reason)),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }

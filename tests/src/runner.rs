@@ -5,52 +5,27 @@
 //!   ; eval: @f(i32 7, f64 nan) == i32 3          in the interpreter and as native code
 //!   ; eval: @f(i32 0) raises division reason 2   what is raised
 //!   ; interpret: @f() == i32 1                   in the interpreter alone, for what has no machine code yet
-//!   ; refused: monitor_enter                     compiling is refused, by a message that holds this
+//!   ; interpret: @f() exits @f:3 after [] []     a guard has failed
+//!   ; broken: 4                                  guards on `custom 4` fail
+//!   ; refused: monitor_enter                     compiling some method is refused, by a message that holds this
 //!   ; check: add.i32 %0, %1                      the output holds this, after what was checked before
 //!   ; next: return %2                            and this on the line after
 //!   ; not: mul                                   the output does not hold this anywhere
 //!   ; unchanged                                  the output is the input
 //!   … ; error: divisor                           this line is refused, by a message that holds this
+//!   ;---                                         what follows is another source, with directives of its own
 //! ```
 //!
-//! A file's name is its claim. A file that expects an error expects nothing else. Every other file is also printed, read
-//! again and compared, and verified before and after its strategy.
-
-use std::fmt::Write;
+//! A file's name is its claim. A source that expects errors expects nothing else. Every other source is also printed,
+//! read again and compared, and verified before and after its strategy. [`calls`](crate::calls) says how calls are written.
 
 use bumpalo::Bump;
-use dagwood_il::eval::Value;
-use dagwood_il::interp::{Interpreter, Limits, Program, Regions, Stop};
 use dagwood_il::text::{self, Source};
-use dagwood_il::verify::{verify, verify_module};
-use dagwood_il::{MethodId, Module, RaiseKind, Type};
+use dagwood_il::verify::verify;
 use dagwood_opt::Strategy;
 
-use crate::native;
-
-/// How a call ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// With results.
-    Values(Vec<Value>),
-    /// With a raise that nothing caught.
-    Raised(RaiseKind, u16),
-}
-
-impl Outcome {
-    /// Whether both are the same, NaN payloads aside.
-    pub fn agrees(&self, other: &Outcome) -> bool {
-        match (self, other) {
-            (Outcome::Values(left), Outcome::Values(right)) => {
-                left.len() == right.len() && left.iter().zip(right).all(|(a, b)| a.same_modulo_nan(*b))
-            }
-            _ => self == other,
-        }
-    }
-}
-
-/// Fuel of an evaluation: a test that needs more hangs.
-const FUEL: u64 = 100_000_000;
+use crate::calls::{Engines, evaluate};
+use crate::native::Compiled;
 
 /// A directive and the line it stands on.
 struct Directive<'s> {
@@ -59,7 +34,11 @@ struct Directive<'s> {
     text: &'s str,
 }
 
-const NAMES: &[&str] = &["run", "eval", "interpret", "refused", "check", "next", "not", "unchanged", "error"];
+const NAMES: &[&str] =
+    &["run", "eval", "interpret", "broken", "refused", "check", "next", "not", "unchanged", "error"];
+
+/// What begins a line between two sources.
+const SEPARATOR: &str = ";---";
 
 fn directives(source: &str) -> Vec<Directive<'_>> {
     let mut found = Vec::new();
@@ -78,10 +57,25 @@ fn directives(source: &str) -> Vec<Directive<'_>> {
 /// # Errors
 ///
 /// The first directive that does not hold, or what keeps the file from being a test.
-pub fn run(source: &str) -> Result<(), String> {
+pub fn run(file: &str) -> Result<(), String> {
+    // Each source keeps the lines that it has in the file.
+    let mut source = String::new();
+    for (index, line) in file.lines().enumerate() {
+        if line.starts_with(SEPARATOR) {
+            run_source(&source)?;
+            source = "\n".repeat(index);
+        } else {
+            source += line;
+        }
+        source.push('\n');
+    }
+    run_source(&source)
+}
+
+fn run_source(source: &str) -> Result<(), String> {
     let directives = directives(source);
     if directives.is_empty() {
-        return Err("the file has no directive, so it tests nothing".into());
+        return Err("a source has no directive, so it tests nothing".into());
     }
     let expected: Vec<&Directive<'_>> =
         directives.iter().filter(|directive| directive.name == "error").collect();
@@ -94,14 +88,35 @@ pub fn run(source: &str) -> Result<(), String> {
     round_trip(&parsed)?;
     let output = optimize(source, &directives)?;
     check_output(&output, &directives)?;
-    for directive in &directives {
-        let held = match directive.name {
-            "eval" => evaluate(&parsed, source, directive.text, Engines::Both),
-            "interpret" => evaluate(&parsed, source, directive.text, Engines::Interpreter),
-            "refused" => refuse(source, directive.text),
-            _ => Ok(()),
-        };
-        held.map_err(|what| format!("line {}: {what}", directive.line))?;
+    run_calls(source, &parsed, &directives)
+}
+
+/// Evaluates what is to be evaluated, and compiles what is to be refused.
+fn run_calls(source: &str, parsed: &Source<'_>, directives: &[Directive<'_>]) -> Result<(), String> {
+    let of = |name: &'static str| directives.iter().filter(move |directive| directive.name == name);
+    let at = |directive: &Directive<'_>, what: String| format!("line {}: {what}", directive.line);
+    let mut broken = Vec::new();
+    for directive in of("broken") {
+        let number = directive.text.parse();
+        broken.push(number.map_err(|_| at(directive, "the condition has no number".into()))?);
+    }
+    if of("eval").next().is_some() {
+        let engines = Engines::Both(&Compiled::new(source)?);
+        for directive in of("eval") {
+            evaluate(parsed, &broken, directive.text, &engines).map_err(|what| at(directive, what))?;
+        }
+    }
+    for directive in of("interpret") {
+        evaluate(parsed, &broken, directive.text, &Engines::Interpreter)
+            .map_err(|what| at(directive, what))?;
+    }
+    if of("refused").next().is_some() {
+        let refusals = Compiled::refusals(source)?;
+        for directive in of("refused") {
+            if !refusals.iter().any(|what| what.contains(directive.text)) {
+                return Err(at(directive, format!("no such refusal, but: {refusals:?}")));
+            }
+        }
     }
     Ok(())
 }
@@ -109,19 +124,15 @@ pub fn run(source: &str) -> Result<(), String> {
 /// The source, read and verified; or what is wrong with it, by line.
 fn refusals<'a>(source: &str, arena: &'a Bump) -> Result<Source<'a>, Vec<(u32, String)>> {
     let parsed = text::parse(source, arena).map_err(|error| vec![(error.line, error.to_string())])?;
-    verify_module(&parsed.module)
-        .map_err(|errors| errors.iter().map(|error| (0, error.to_string())).collect::<Vec<_>>())?;
-    let mut refused = Vec::new();
-    for body in &parsed.bodies {
-        for error in verify(&parsed.module, &body.method).err().unwrap_or_default() {
-            let at = error.node().and_then(|node| body.positions.node(node));
-            let at = at.or_else(|| body.positions.block(error.block()?)).unwrap_or(body.positions.method());
-            refused.push((at.line, error.to_string()));
+    match text::verify(&parsed, source) {
+        Ok(()) => Ok(parsed),
+        Err(refusals) => {
+            Err(refusals.iter().map(|refusal| (refusal.position.line, refusal.to_string())).collect())
         }
     }
-    if refused.is_empty() { Ok(parsed) } else { Err(refused) }
 }
 
+/// Each line that expects an error has one, and no other line has.
 fn expect_errors(expected: &[&Directive<'_>], refused: &[(u32, String)]) -> Result<(), String> {
     for directive in expected {
         let found =
@@ -133,7 +144,10 @@ fn expect_errors(expected: &[&Directive<'_>], refused: &[(u32, String)]) -> Resu
             ));
         }
     }
-    Ok(())
+    match refused.iter().find(|(line, _)| !expected.iter().any(|directive| directive.line == *line)) {
+        Some((line, what)) => Err(format!("line {line} is refused as well: {what}")),
+        None => Ok(()),
+    }
 }
 
 fn print(source: &Source<'_>) -> String {
@@ -187,117 +201,24 @@ fn check_output((input, output): &(String, String), directives: &[Directive<'_>]
     Ok(())
 }
 
-// ---- evaluation ----
-
-/// Where a call is evaluated.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Engines {
-    Both,
-    Interpreter,
-}
-
-/// Compiling the source is refused with a message that holds `text`.
-fn refuse(source: &str, text: &str) -> Result<(), String> {
-    match native::compile(source) {
-        Ok(_) => Err("compiling is not refused".into()),
-        Err(what) if what.contains(text) => Ok(()),
-        Err(what) => Err(format!("compiling is refused with `{what}`, not `{text}`")),
-    }
-}
-
-/// Holds a call against the interpreter, and native code.
-fn evaluate(parsed: &Source<'_>, source: &str, text: &str, engines: Engines) -> Result<(), String> {
-    let (call, expected) = match (text.split_once("=="), text.split_once(" raises ")) {
-        (Some((call, values)), _) => (call, Outcome::Values(values_of(values)?)),
-        (None, Some((call, raised))) => (call, raised_of(raised)?),
-        (None, None) => return Err(format!("`{text}` says neither `==` nor `raises`")),
-    };
-    let (name, args) = call.trim().trim_start_matches('@').split_once('(').ok_or("a call has arguments")?;
-    let args = values_of(args.trim().trim_end_matches(')'))?;
-    let method = method_named(&parsed.module, name).ok_or_else(|| format!("there is no method `{name}`"))?;
-    let interpreted = interpret(source, method, &args)?;
-    if !interpreted.agrees(&expected) {
-        return Err(format!("the interpreter gives {interpreted:?}, not {expected:?}"));
-    }
-    if engines == Engines::Interpreter {
-        return Ok(());
-    }
-    let native = native::call(source, method, &args)?;
-    if native.agrees(&expected) {
-        Ok(())
-    } else {
-        Err(format!("native code gives {native:?}, not {expected:?}"))
-    }
-}
-
-fn method_named(module: &Module, name: &str) -> Option<MethodId> {
-    module.methods.iter().find(|(_, decl)| decl.name == name).map(|(id, _)| id)
-}
-
-fn interpret(source: &str, method: MethodId, args: &[Value]) -> Result<Outcome, String> {
-    let arena = Bump::new();
-    let parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
-    let (module, bodies) = (&parsed.module, &parsed.bodies);
-    let lookup = |id| bodies.iter().map(|body| &body.method).find(|method| method.id() == id);
-    let mut host = Regions::new(module);
-    let limits = Limits { fuel: FUEL, ..Limits::default() };
-    match Interpreter::new(Program { module, bodies: &lookup }).run(&mut host, method, 0, args, limits) {
-        Ok(values) => Ok(Outcome::Values(values.to_vec())),
-        Err(Stop::Raised { raised, .. }) => Ok(Outcome::Raised(raised.kind, raised.reason)),
-        Err(stop) => Err(format!("the interpreter stops: {stop:?}")),
-    }
-}
-
-fn raised_of(text: &str) -> Result<Outcome, String> {
-    let mut words = text.split_whitespace();
-    let kind = words.next().unwrap_or_default();
-    let kind = kind.parse().map_err(|()| format!("`{kind}` is no kind"))?;
-    let reason = match (words.next(), words.next()) {
-        (Some("reason"), Some(number)) => number.parse().map_err(|_| format!("`{number}` is no reason"))?,
-        _ => 0,
-    };
-    Ok(Outcome::Raised(kind, reason))
-}
-
-/// `i32 7, f64 1.5, …`
-fn values_of(text: &str) -> Result<Vec<Value>, String> {
-    text.split(',').map(str::trim).filter(|value| !value.is_empty()).map(value_of).collect()
-}
-
-fn value_of(text: &str) -> Result<Value, String> {
-    let bad = || {
-        let mut what = String::new();
-        let _ = write!(what, "`{text}` is no value: a type and a number");
-        what
-    };
-    let (ty, number) = text.split_once(' ').ok_or_else(bad)?;
-    let ty: Type = ty.parse().map_err(|()| bad())?;
-    let number = number.trim();
-    let bits = if let Some(hex) = number.strip_prefix("0x") {
-        u64::from_str_radix(hex, 16).map_err(|_| bad())?
-    } else if ty == Type::F32 {
-        number.parse::<f32>().map_err(|_| bad())?.to_bits().into()
-    } else if ty == Type::F64 {
-        number.parse::<f64>().map_err(|_| bad())?.to_bits()
-    } else {
-        number.parse::<i64>().map(|value| value as u64).or_else(|_| number.parse()).map_err(|_| bad())?
-    };
-    Ok(Value::from_bits(ty, bits & ty.mask()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_at_their_type() {
-        assert_eq!(values_of("i8 -1, i64 0x10").expect("two values"), [Value::i8(-1), Value::i64(16)]);
-        assert!(value_of("f32 nan").expect("a value").is_nan());
-        assert!(value_of("i32").is_err() && value_of("i32 x").is_err());
+    fn a_test_without_directives_is_refused() {
+        assert!(run("; nothing is claimed\n").is_err());
+        assert!(run("; unchanged\n;---\n").is_err());
     }
 
     #[test]
-    fn a_test_without_directives_is_refused() {
-        assert!(run("; nothing is claimed\n").is_err());
+    fn the_sources_of_a_file_keep_their_lines() {
+        assert_eq!(run("symbol ; error: 1:\n;---\nmethod ; error: 3:\n;--- here\n; unchanged\n"), Ok(()));
+    }
+
+    #[test]
+    fn an_error_that_is_not_expected_fails() {
+        let source = "method @f () -> () {\nb0:\n  %0 = const.i32 1 ; error: exists\n  return\n}\n";
+        assert!(run(source).is_err());
     }
 }
