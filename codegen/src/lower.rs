@@ -155,7 +155,11 @@ pub(crate) fn lower(
 ) -> Result<()> {
     let cfg = Cfg::compute(module, method);
     let too_many = |_| CompileError::Limit { method: method.id(), what: "live locals", limit: None };
-    tables.placement.compute(method, &cfg);
+    let stray = |node| CompileError::Input {
+        method: method.id(),
+        what: format!("{node} uses a node of another extended block"),
+    };
+    tables.placement.compute(method, &cfg).map_err(stray)?;
     tables.locals.prepare(method, &cfg).map_err(too_many)?;
     tables.children.prepare(method, &cfg);
     tables.slots.clear();
@@ -506,7 +510,6 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
 
     // ---- dispatch ----
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each group of opcodes")]
     fn lower_root(&mut self, node: Node) -> Result<()> {
         for operand in self.method.value_operands(node) {
             self.force(*operand)?;
@@ -567,7 +570,6 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
         Ok(())
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each group of opcodes")]
     fn lower_pure(&mut self, node: Node) -> Result<Value> {
         use Opcode::*;
         Ok(match self.method.opcode(node) {

@@ -61,7 +61,7 @@ pub(crate) fn unsigned(divisor: u64, bits: u32) -> Unsigned {
         }
     }
     let log = divisor.ilog2() + 1;
-    let magic = ((1u128 << log) - u128::from(divisor) << bits) / u128::from(divisor) + 1;
+    let magic = (((1u128 << log) - u128::from(divisor)) << bits) / u128::from(divisor) + 1;
     Unsigned::MultiplyAdd { magic: magic as u64, after: log - 1 }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn divide_unsigned(plan: Unsigned, x: u64, bits: u32) -> u64 {
-        let high = |x: u64, magic: u64| (u128::from(x) * u128::from(magic) >> bits) as u64;
+        let high = |x: u64, magic: u64| ((u128::from(x) * u128::from(magic)) >> bits) as u64;
         match plan {
             Unsigned::Shift(shift) => x >> shift,
             Unsigned::Multiply { before, magic, after } => high(x >> before, magic) >> after,
@@ -125,7 +125,7 @@ mod tests {
                 ((i128::from(x) + bias) >> shift) as i64
             }
             Magnitude::Multiply { magic, after } => {
-                let high = (i128::from(x) * i128::from(magic) >> bits) as i64;
+                let high = ((i128::from(x) * i128::from(magic)) >> bits) as i64;
                 (high >> after) + i64::from(x < 0)
             }
         };

@@ -58,7 +58,11 @@ pub(crate) struct Placement {
 
 impl Placement {
     /// Finds the places of all nodes of `method`.
-    pub(crate) fn compute(&mut self, method: &Method<'_>, cfg: &Cfg) {
+    ///
+    /// # Errors
+    ///
+    /// A node that uses one of another extended block.
+    pub(crate) fn compute(&mut self, method: &Method<'_>, cfg: &Cfg) -> Result<(), Node> {
         self.nodes.clear();
         self.nodes.resize(method.node_count(), UNUSED);
         self.lists.clear();
@@ -77,31 +81,36 @@ impl Placement {
                 continue;
             }
             for operand in method.value_operands(node) {
-                self.meet(operand.index(), node, at);
+                let found = self.meet(operand.index(), node, at);
+                if self.branches[found as usize].head != self.branches[at as usize].head {
+                    return Err(node);
+                }
             }
             self.list(method, node);
         }
+        Ok(())
     }
 
-    /// Notes a use of `operand` in block `at`.
-    fn meet(&mut self, operand: usize, user: Node, at: u32) {
-        let Placed { block, is_root, .. } = self.nodes[operand];
-        let common = if is_root || block == NONE || block == at { NONE } else { self.common(block, at) };
+    /// Notes a use of `operand` in block `at`. Returns where the operand is to be found after that, or a block of another
+    /// extended block if it cannot be.
+    fn meet(&mut self, operand: usize, user: Node, at: u32) -> u32 {
         let placed = &mut self.nodes[operand];
         placed.user = index(user);
         placed.uses = (placed.uses + 1).min(2);
-        if is_root {
-            return;
+        let before = placed.block;
+        if placed.is_root {
+            return before;
         }
-        if block == NONE || common == at {
+        if before == NONE || before == at {
             placed.block = at;
             placed.is_late = false;
-        } else if common != NONE && common != block {
-            placed.block = common;
-            placed.is_late = true;
-        } else if block == at {
-            placed.is_late = false;
+            return at;
         }
+        let Some(common) = self.common(before, at) else { return before };
+        let placed = &mut self.nodes[operand];
+        placed.block = common;
+        placed.is_late = common != at && (common != before || placed.is_late);
+        common
     }
 
     /// Puts a node whose place is final on its block's list, if nothing else makes sure that it is computed there.
@@ -135,9 +144,12 @@ impl Placement {
         }
     }
 
-    /// The deepest block from which both of one extended block are reached.
-    fn common(&self, mut left: u32, mut right: u32) -> u32 {
+    /// The deepest block from which both are reached; none if they are not of one extended block.
+    fn common(&self, mut left: u32, mut right: u32) -> Option<u32> {
         let branch = |block: u32| self.branches[block as usize];
+        if branch(left).head != branch(right).head {
+            return None;
+        }
         if branch(left).depth < branch(right).depth {
             (left, right) = (right, left);
         }
@@ -150,7 +162,7 @@ impl Placement {
             let (a, b) = (branch(left), branch(right));
             (left, right) = if a.jump != b.jump { (a.jump, b.jump) } else { (a.parent, b.parent) };
         }
-        left
+        Some(left)
     }
 
     /// The first node to be computed in `block` whatever its roots ask for; for values of the head, known from the start.

@@ -195,6 +195,7 @@ impl Locals {
             let one = self.one_value(head, index).filter(|_| !self.stores.may_set(&cycle, local));
             let value = match one {
                 Some(value) => value,
+                None if self.params.len() - params_start == MAX_BLOCK_PARAMS => return None,
                 None => {
                     self.params.push(local);
                     let value = add_param(func, local);
@@ -205,7 +206,7 @@ impl Locals {
             self.bindings[local.index()] = Binding::Value(value);
         }
         self.heads[head.index()].params = Some((params_start as u32, self.params.len() as u32));
-        (self.params.len() - params_start <= MAX_BLOCK_PARAMS).then_some(())
+        Some(())
     }
 
     /// The value of the live local with this index on every edge seen so far, if it is the same.

@@ -15,7 +15,6 @@ pub(super) enum Extend {
 }
 
 impl Lower<'_, '_, '_> {
-    #[expect(clippy::too_many_lines, reason = "one arm for each opcode")]
     pub(super) fn integer(&mut self, node: Node) -> Value {
         let opcode = self.method.opcode(node);
         let ty = self.method.ty(node);
