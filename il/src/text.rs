@@ -89,7 +89,7 @@ pub use print::{print_method, print_module, print_node};
 
 use crate::entity::Entity;
 use crate::method::{Block, Method, Node};
-use crate::module::Module;
+use crate::module::{MethodId, Module};
 use crate::verify::Subject;
 
 /// The bytes that a source may have.
@@ -236,6 +236,46 @@ pub fn parse<'a>(source: &str, arena: &'a Bump) -> Result<Source<'a>, ParseError
         bodies.push(body::read(start, &mut declarations, arena, &mut nodes_left)?);
     }
     Ok(Source { module: declarations.module, bodies, positions: declarations.positions })
+}
+
+/// Reads the bodies of a source again, one by one and in any order: compilations want them in arenas of their own.
+pub struct Reader<'s> {
+    declarations: declarations::Declarations<'s>,
+}
+
+impl<'s> Reader<'s> {
+    /// A reader of the source that was `parsed`; what it reads refers to that module.
+    ///
+    /// # Errors
+    ///
+    /// If the source is another one.
+    pub fn new(source: &'s str, parsed: &Source<'_>) -> Result<Reader<'s>, ParseError> {
+        let mut declarations = declarations::Declarations::read(source)?;
+        let (read, known) = (&declarations.module, &parsed.module);
+        if (&read.methods, &read.natives) != (&known.methods, &known.natives)
+            || (&read.classes, &read.symbols) != (&known.classes, &known.symbols)
+        {
+            let (what, expected) =
+                ("other declarations than before".into(), "the source that was read".into());
+            return Err(ParseError { line: 1, column: 1, what, expected });
+        }
+        declarations.bodies.sort_by_key(|start| start.id);
+        // With the signatures that only bodies mention, so that these have the same numbers whatever is read first.
+        declarations.module = parsed.module.clone();
+        Ok(Reader { declarations })
+    }
+
+    /// The body of a method; none if it has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`], if the source is another one.
+    pub fn body<'a>(&mut self, method: MethodId, arena: &'a Bump) -> Result<Option<Body<'a>>, ParseError> {
+        let bodies = &self.declarations.bodies;
+        let Ok(index) = bodies.binary_search_by_key(&method, |start| start.id) else { return Ok(None) };
+        let start = bodies[index].clone();
+        body::read(start, &mut self.declarations, arena, &mut { MAX_NODES }).map(Some)
+    }
 }
 
 /// Reads a source that may not be text at all.

@@ -85,6 +85,7 @@ pub(super) struct Positions {
 }
 
 /// A method whose body is still to be read.
+#[derive(Clone)]
 pub(super) struct BodyStart<'s> {
     pub(super) id: MethodId,
     /// Before the first token of the body.

@@ -14,6 +14,20 @@ fn a_canonical_source_is_printed_as_it_was_written() {
 }
 
 #[test]
+fn bodies_read_again_in_another_order_are_the_same() {
+    let arena = Bump::new();
+    let parsed = parse(CANONICAL, &arena);
+    let mut reader = text::Reader::new(CANONICAL, &parsed).expect("the same source");
+    for body in parsed.bodies.iter().rev() {
+        let again =
+            reader.body(body.method.id(), &arena).expect("it was read before").expect("it has a body");
+        let print = |method| text::print_method(&parsed.module, method);
+        assert_eq!(print(&again.method), print(&body.method));
+    }
+    assert!(text::Reader::new("method @other () -> ()", &parsed).is_err());
+}
+
+#[test]
 fn numbers_names_comments_and_order_of_blocks_are_made_canonical() {
     let source = r#"
 ; a comment
