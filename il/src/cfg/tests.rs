@@ -216,7 +216,7 @@ fn check_loops(successors: &[Vec<usize>], cfg: &Cfg, dominators: &Dominators) {
             );
         }
     }
-    for block in 0..successors.len() {
+    for block in (0..successors.len()).rev() {
         let depth = headers.iter().filter(|header| bodies[**header][block]).count();
         assert_eq!(loops.depth(Block::new(block)) as usize, depth);
         assert_eq!(loops.is_header(Block::new(block)), headers.contains(&block));

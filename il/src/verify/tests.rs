@@ -1,5 +1,6 @@
 //! For each rule, methods that break it and near misses that do not.
 
+mod anything;
 mod declarations;
 mod places;
 mod structure;
