@@ -10,24 +10,38 @@ use crate::types::Type;
 pub struct Value {
     low: u64,
     high: u64,
-    ty: Type,
+    /// The type's number, as wide as the rest: with padding in it, a value would be copied in odd pieces, and that
+    /// takes longer than computing it.
+    ty: u64,
 }
+
+/// The types by number.
+const TYPES: [Type; 1 + Type::VALUES.len()] = {
+    let mut types = [Type::Void; 1 + Type::VALUES.len()];
+    let mut index = 0;
+    while index < Type::VALUES.len() {
+        let ty = Type::VALUES[index];
+        types[ty as usize] = ty;
+        index += 1;
+    }
+    types
+};
 
 impl Value {
     /// The value of type `ty` with these bits; those above its width are dropped.
     pub const fn new(ty: Type, bits: u128) -> Value {
         let high = if ty.bits() == 128 { (bits >> 64) as u64 } else { 0 };
-        Value { low: bits as u64 & ty.mask(), high, ty }
+        Value { low: bits as u64 & ty.mask(), high, ty: ty as u64 }
     }
 
     /// The value of type `ty` with these low bits, and zeros above them.
     pub const fn from_bits(ty: Type, bits: u64) -> Value {
-        Value { low: bits & ty.mask(), high: 0, ty }
+        Value { low: bits & ty.mask(), high: 0, ty: ty as u64 }
     }
 
     /// The value of type `ty` whose bits are all zero: 0, 0.0, null.
     pub const fn zero(ty: Type) -> Value {
-        Value { low: 0, high: 0, ty }
+        Value { low: 0, high: 0, ty: ty as u64 }
     }
 
     /// An 8-bit integer.
@@ -82,7 +96,7 @@ impl Value {
 
     /// The type.
     pub const fn ty(self) -> Type {
-        self.ty
+        TYPES[self.ty as usize]
     }
 
     /// The bits; those above the type's width are zero.
@@ -97,7 +111,8 @@ impl Value {
 
     /// The value of an integer, signed.
     pub const fn signed(self) -> i64 {
-        let unused = 64 - if self.ty.bits() < 64 { self.ty.bits() } else { 64 };
+        let width = self.ty().bits();
+        let unused = 64 - if width < 64 { width } else { 64 };
         match unused {
             64 => 0,
             unused => (self.low << unused) as i64 >> unused,
@@ -121,7 +136,7 @@ impl Value {
 
     /// Whether this is a float and not a number.
     pub const fn is_nan(self) -> bool {
-        match self.ty {
+        match self.ty() {
             Type::F32 => self.to_f32().is_nan(),
             Type::F64 => self.to_f64().is_nan(),
             _ => false,
@@ -137,14 +152,14 @@ impl Value {
 /// As in `i32 -1`, `f64 0.5`, `ref 0x10`.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ty {
+        match self.ty() {
             Type::Void => f.write_str("void"),
-            Type::I8 | Type::I16 | Type::I32 | Type::I64 => write!(f, "{} {}", self.ty, self.signed()),
+            Type::I8 | Type::I16 | Type::I32 | Type::I64 => write!(f, "{} {}", self.ty(), self.signed()),
             Type::F32 if self.is_nan() => write!(f, "f32 NaN:{:#x}", self.low),
             Type::F64 if self.is_nan() => write!(f, "f64 NaN:{:#x}", self.low),
             Type::F32 => write!(f, "f32 {:?}", self.to_f32()),
             Type::F64 => write!(f, "f64 {:?}", self.to_f64()),
-            Type::Addr | Type::Ref | Type::V128 => write!(f, "{} {:#x}", self.ty, self.bits()),
+            Type::Addr | Type::Ref | Type::V128 => write!(f, "{} {:#x}", self.ty(), self.bits()),
         }
     }
 }

@@ -28,11 +28,13 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
             Some(Callee::Method(method, context)) => self.enter(method, context, &args),
             Some(Callee::Foreign(address, context)) => {
                 let results = self.call_foreign(node, address, context, &args)?;
-                self.define_all(node, &results)
+                self.define_all(node, &results);
+                Ok(())
             }
             None => {
                 let results = self.call_native(node, &args)?;
-                self.define_all(node, &results)
+                self.define_all(node, &results);
+                Ok(())
             }
         }
     }

@@ -250,7 +250,7 @@ impl<'m, 'p, 'a, H: Host + ?Sized> Machine<'m, 'p, 'a, H> {
             return Ok(Flow::Done(results));
         }
         if let Some(call) = self.top.root() {
-            self.define_all(call.node, &results)?;
+            self.define_all(call.node, &results);
         }
         Ok(Flow::Next)
     }

@@ -52,7 +52,8 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
             (Opcode::MonitorExit, _) => return Ok(self.host.monitor_exit(first.low())?),
             _ => return Err(self.invalid("does not say of which class")),
         };
-        self.define(node, value)
+        self.define(node, value);
+        Ok(())
     }
 
     fn allocate(&mut self, kind: ObjectKind, length: i64) -> Step<Value> {

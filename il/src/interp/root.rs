@@ -26,7 +26,7 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
             (Fence, _) => self.host.fence(),
             (RefAddress, _) => {
                 let reference = self.operand(node, 0)?;
-                self.define(node, Value::addr(reference.low()))?;
+                self.define(node, Value::addr(reference.low()));
             }
 
             (Check, Payload::Raise(kind, reason)) => {
@@ -84,7 +84,10 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
         let (opcode, payload) = (method.opcode(node), method.payload(node));
         let reason = if let Payload::Raise(_, reason) = payload { reason } else { 0 };
         match compute_checked(opcode, method.ty(node), &operands) {
-            Some(Ok(value)) => self.define(node, value),
+            Some(Ok(value)) => {
+                self.define(node, value);
+                Ok(())
+            }
             Some(Err(kind)) => Err(Raised::new(kind, reason).into()),
             None => Err(self.invalid(format!("`{opcode}` has no value here"))),
         }
@@ -132,7 +135,8 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
         }
         let ty = method.ty(node);
         let bits = self.host.load(address, ty.bytes())?;
-        self.define(node, Value::new(ty, bits))
+        self.define(node, Value::new(ty, bits));
+        Ok(())
     }
 
     /// A copy, fill or comparison of bytes.
@@ -149,7 +153,7 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
                     Ordering::Equal => 0,
                     Ordering::Greater => 1,
                 };
-                self.define(node, Value::i32(order))?;
+                self.define(node, Value::i32(order));
             }
         }
         Ok(())

@@ -31,26 +31,29 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
 
     /// The value of a node.
     pub(super) fn value(&mut self, node: Node) -> Step<Value> {
-        match self.known(node, 0)? {
-            Some(value) => Ok(value),
-            None => self.evaluate(node),
+        let cell = self.cell(node, 0)?;
+        if cell.epoch == self.top.epoch {
+            return Ok(cell.value);
         }
+        self.evaluate(node)
     }
 
     /// Gives a node its value.
-    pub(super) fn define(&mut self, node: Node, value: Value) -> Step<()> {
-        self.define_all(node, &[value])
+    pub(super) fn define(&mut self, node: Node, value: Value) {
+        let frame = &self.top;
+        if let Some(cell) = frame.plan.cell(node) {
+            self.interpreter.stacks.cells[frame.cells + cell] = Cell { value, epoch: frame.epoch };
+        }
     }
 
     /// Gives a call its results.
-    pub(super) fn define_all(&mut self, node: Node, values: &[Value]) -> Step<()> {
+    pub(super) fn define_all(&mut self, node: Node, values: &[Value]) {
         let frame = &self.top;
-        let Some(cell) = frame.plan.cell(node) else { return Ok(()) };
+        let Some(cell) = frame.plan.cell(node) else { return };
         let cells = &mut self.interpreter.stacks.cells[frame.cells + cell..frame.cells_end()];
         for (cell, value) in cells.iter_mut().zip(values) {
             *cell = Cell { value: *value, epoch: frame.epoch };
         }
-        Ok(())
     }
 
     /// Gives a local a value, for the next head to see.
@@ -58,15 +61,15 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
         self.interpreter.stacks.journal.push((local, value));
     }
 
-    /// A result of a node, if it has been computed since the head; result 0 is its value.
-    fn known(&self, node: Node, result: usize) -> Step<Option<Value>> {
+    /// The cell of a result of a node; result 0 is its value. It is of this epoch if it has been computed.
+    #[inline]
+    fn cell(&self, node: Node, result: usize) -> Step<&Cell> {
         let frame = &self.top;
-        let Some(cell) = frame.plan.cell(node) else {
-            return Err(self.invalid(format!("{node} has no value")));
-        };
-        let cells = &self.interpreter.stacks.cells[frame.cells..frame.cells_end()];
-        let cell = cells.get(cell + result).filter(|cell| cell.epoch == frame.epoch);
-        Ok(cell.map(|cell| cell.value))
+        let cell = frame.plan.cell(node).map(|cell| frame.cells + cell + result);
+        match cell.and_then(|cell| self.interpreter.stacks.cells.get(cell)) {
+            Some(cell) => Ok(cell),
+            None => Err(self.invalid(format!("{node} has no value"))),
+        }
     }
 
     /// Evaluates a pure node, and before it all that it needs: on a stack of our own, however deep that is.
@@ -83,13 +86,12 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
             let mut operands: SmallVec<[Value; 4]> = SmallVec::new();
             let mut missing = None;
             for operand in method.operands(node) {
-                match self.known(*operand, 0)? {
-                    Some(value) => operands.push(value),
-                    None => {
-                        missing = Some(*operand);
-                        break;
-                    }
+                let cell = self.cell(*operand, 0)?;
+                if cell.epoch != self.top.epoch {
+                    missing = Some(*operand);
+                    break;
                 }
+                operands.push(cell.value);
             }
             match missing {
                 // A path longer than there are values is a circle.
@@ -99,7 +101,7 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
                 Some(operand) => pending.push(operand),
                 None => {
                     result = self.pure(node, &operands)?;
-                    self.define(node, result)?;
+                    self.define(node, result);
                     pending.pop();
                 }
             }
@@ -126,7 +128,10 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
                 frame.caught.map(|raised| Value::from_bits(ty, raised.kind.code(raised.reason).into()))
             }
             (Opcode::Result, Payload::Index(index)) => match method.operands(node).first() {
-                Some(call) => self.known(*call, index as usize)?,
+                Some(call) => {
+                    let cell = self.cell(*call, index as usize)?;
+                    (cell.epoch == frame.epoch).then_some(cell.value)
+                }
                 None => None,
             },
             (Opcode::SlotAddress, Payload::Slot(slot)) => {

@@ -143,7 +143,8 @@ fn calls_go_to_the_method_of_the_receivers_class() {
 
 #[test]
 fn type_tests_follow_classes_and_interfaces() {
-    let cases: [(fn(&Zoo) -> ClassId, fn(&Zoo) -> ClassId, bool); 5] = [
+    type Pick = fn(&Zoo) -> ClassId;
+    let cases: [(Pick, Pick, bool); 5] = [
         (|zoo| zoo.cube, |zoo| zoo.shape, true),
         (|zoo| zoo.cube, |zoo| zoo.named, true),
         (|zoo| zoo.square, |zoo| zoo.named, false),
