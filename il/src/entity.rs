@@ -218,6 +218,7 @@ impl<K: Entity, V> IndexMut<K> for EntityVec<K, V> {
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "the macro declares what other crates name")]
 mod tests {
     use super::*;
 
