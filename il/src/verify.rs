@@ -306,10 +306,7 @@ struct Cx<'v, 'a> {
 impl Cx<'_, '_> {
     /// Where to show an error about a node.
     fn subject(&self, node: Node) -> Subject {
-        match self.shape.places[node] {
-            Some((block, position)) => Subject::Root(block, position, node),
-            None => Subject::Node(node),
-        }
+        self.shape.subject(node)
     }
 
     /// The nodes that roots need, ascending.

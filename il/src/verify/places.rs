@@ -30,7 +30,7 @@ impl Uses {
                     let opcode = method.opcode(*operand);
                     errors.add(
                         Rule::ExtendedBlock,
-                        Subject::Node(node),
+                        shape.subject(node),
                         format_args!(
                             "it uses {operand} (`{opcode}`) in the extended block of {head}, but that belongs to \
                              the one of {known}; values travel between them in locals"

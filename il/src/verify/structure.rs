@@ -26,6 +26,14 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Where to show an error about a node.
+    pub(super) fn subject(&self, node: Node) -> Subject {
+        match self.places[node] {
+            Some((block, position)) => Subject::Root(block, position, node),
+            None => Subject::Node(node),
+        }
+    }
+
     /// Whether `upper` is `lower` or a block above it.
     pub(super) fn is_above(&self, method: &Method<'_>, upper: Block, lower: Block) -> bool {
         let mut at = lower;
