@@ -93,14 +93,20 @@ pub(crate) const COMMANDS: &[Command] = &[
         usage: "[OPTIONS] FILE [ARGUMENTS...]",
         operands: Operands::Program,
         examples: &[
-            ("dagwood run hello.wasm", "run a WASI program as native code"),
             (
-                "dagwood run --dir . wordcount.wasm notes.txt",
-                "let it use this directory; give it an argument",
+                "dagwood run --dir . examples/wordcount.wasm examples/wordcount.txt",
+                "run a WASI program that may use this directory, with an argument",
             ),
-            ("dagwood run --invoke add sum.wat 2 -3", "call the function exported as `add`"),
-            ("dagwood run gcd.dag", "run `@main` of a file of IL"),
-            ("dagwood run --timeout 2 --fuel 1000000 spin.wasm", "keep an endless loop from being one"),
+            ("dagwood run --invoke add examples/numbers.wat 2 -3", "call the function exported as `add`"),
+            ("dagwood run examples/gcd.dag", "run `@main` of a file of IL"),
+            (
+                "dagwood run --interpret --invoke fib examples/numbers.wat 15",
+                "the same programs in the reference interpreter",
+            ),
+            (
+                "dagwood run --timeout 500ms --invoke spin examples/numbers.wat",
+                "keep an endless loop from being one",
+            ),
         ],
         options: &[
             INTERPRET,
@@ -125,13 +131,16 @@ pub(crate) const COMMANDS: &[Command] = &[
 FILE is a WebAssembly module (.wasm, or .wat text) or Dagwood's IL (.dag text).
 A module runs from `_start`; IL runs from `@main`. Options stand before FILE;
 everything after FILE is the program's, and `--` ends the options early.
+Byte offsets in messages about .wat are those of its binary form.
 
 Arguments of --invoke are numbers of the parameters' types: decimal or 0x for
 integers, decimal, `inf`, `nan` or 0x and bits for floats; references are `null`.
 Results are printed one a line, each with its type.
 
 A program sees its arguments and the standard streams; of the files, nothing
-but what --dir and --read-dir grant.",
+but what --dir and --read-dir grant. IL may declare the natives @print_i32,
+@print_i64, @print_f32 and @print_f64. As native code its loads and stores go
+wherever it says: read IL of others before you run it, or use --interpret.",
     },
     Command {
         name: "check",
@@ -139,9 +148,15 @@ but what --dir and --read-dir grant.",
         usage: "[OPTIONS] FILE...",
         operands: Operands::Files,
         examples: &[
-            ("dagwood check a.wasm b.wat", "validate modules; errors have byte offsets"),
-            ("dagwood check loop.dag", "parse and verify IL; errors have line, column and rule"),
-            ("dagwood check --differential sum.wat", "also run it in both engines and compare"),
+            (
+                "dagwood check examples/wordcount.wasm examples/numbers.wat",
+                "validate modules; errors have byte offsets",
+            ),
+            ("dagwood check examples/gcd.dag", "parse and verify IL; errors have line, column and rule"),
+            (
+                "dagwood check --differential --timeout 1 examples/numbers.wat",
+                "also run it in both engines and compare",
+            ),
         ],
         options: &[
             flag("--differential", "Run every export or method without parameters in both engines; compare"),
@@ -160,9 +175,9 @@ A limit given for --differential holds for each call; without one it takes 10 s.
         usage: "[OPTIONS] FILE",
         operands: Operands::File,
         examples: &[
-            ("dagwood print hello.wasm > hello.dag", "the IL of all functions, with its declarations"),
-            ("dagwood print --function main hello.wasm", "the IL of one function"),
-            ("dagwood print messy.dag", "the same IL as the printer writes it"),
+            ("dagwood print examples/numbers.wat", "the IL of all functions, with its declarations"),
+            ("dagwood print --function main examples/wordcount.wasm", "the IL of one function"),
+            ("dagwood print examples/gcd.dag", "the same IL as the printer writes it"),
         ],
         options: &[value("--function", "NAME|INDEX", "Only this function or method")],
         notes: "\
@@ -175,9 +190,15 @@ its index among all functions, imported ones first.",
         usage: "--emit il|clif|asm [OPTIONS] FILE",
         operands: Operands::File,
         examples: &[
-            ("dagwood compile --emit asm --function fib fib.wat", "the machine code, with the IL beside it"),
-            ("dagwood compile --emit clif gcd.dag", "what Cranelift is given"),
-            ("dagwood compile --emit asm --bytes gcd.dag -o gcd.lst", "with encodings, to a file"),
+            (
+                "dagwood compile --emit asm --function fib examples/numbers.wat",
+                "the machine code, with the IL beside it",
+            ),
+            ("dagwood compile --emit clif examples/gcd.dag", "what Cranelift is given"),
+            (
+                "dagwood compile --emit asm --bytes -o target/gcd.lst examples/gcd.dag",
+                "with encodings, to a file",
+            ),
         ],
         options: &[
             value("--emit", "il|clif|asm", "What to print: IL after the passes, Cranelift's IR, or assembly"),

@@ -18,7 +18,7 @@ use dagwood_il::eval::Value;
 use dagwood_il::interp::{self, Interpreter, Regions, Stop, TraceEntry};
 use dagwood_il::text::{self, Refusal, Source};
 use dagwood_il::{Method, MethodId, Module, NativeId, RaiseKind, SourcePos, SymbolKind, Type};
-use dagwood_runtime::compiler::{Bodies, BodyError};
+use dagwood_runtime::compiler::bodies;
 use dagwood_runtime::context::Context;
 use dagwood_runtime::jit::{CallCx, CallError, Jit};
 use dagwood_runtime::natives::Natives;
@@ -26,7 +26,7 @@ use dagwood_runtime::raise::Raise;
 use dagwood_runtime::thread::{self, Interrupt, Thread};
 
 use crate::args::similar;
-use crate::engine::{Ended, Engine, Limits, Trap};
+use crate::engine::{Ended, Engine, Limits, Trap, with_backtrace};
 use crate::progress::Progress;
 use crate::report::{At, Failure, diagnostic};
 use crate::watchdog::{Watchdog, timeout};
@@ -37,8 +37,6 @@ const CONTEXT_BYTES: usize = 4096;
 const STATIC_BYTES: usize = 16;
 /// How many errors of a file are shown.
 const MAX_SHOWN: usize = 20;
-/// How many lines of a backtrace are shown.
-const MAX_FRAMES: usize = 64;
 
 /// The native functions that a program may declare: each prints its argument on a line of standard output.
 pub(crate) const CONSOLE: &[(&str, Type)] =
@@ -195,8 +193,9 @@ impl<'a> Dag<'a> {
                 return Err(Failure::of(self.name, format!("the interpreter found invalid IL: {invalid}")));
             }
         };
-        let lines = trace.iter().map(|entry| self.frame(entry.method, entry.position, None)).collect();
-        Ok(Ended::Trap(Trap { kind, reason, text: with_backtrace(text, lines, 0) }))
+        let lines = trace.iter().map(|entry| self.frame(entry.method, entry.position, None));
+        let text = with_backtrace(&text, &lines.collect::<Vec<_>>(), 0);
+        Ok(Ended::Trap(Trap { kind, reason, text }))
     }
 
     // ---- machine code ----
@@ -240,44 +239,40 @@ impl<'a> Dag<'a> {
     fn compile(&self, jit: &Jit) -> Result<(), Failure> {
         let methods: Vec<MethodId> = self.source.bodies.iter().map(|body| body.method.id()).collect();
         let _progress = Progress::start(format!("compiling {} methods", methods.len()));
-        jit.compile(&methods, &Reread(self.text)).map_err(|error| Failure::of(self.name, error))
+        // Methods do not move between threads, so each is read again by the one that compiles it.
+        let reader = text::Reader::new(self.text, &self.source);
+        let reader = Mutex::new(reader.map_err(|error| Failure::of(self.name, error))?);
+        let bodies = bodies(|id, arena| {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let body = reader.body(id, arena)?.ok_or_else(|| format!("{id} has no body"))?;
+            Ok(body.method)
+        });
+        jit.compile(&methods, &bodies).map_err(|error| Failure::of(self.name, error))
     }
 
     fn raised(&self, raise: &Raise, limits: &Limits) -> Trap {
         let frames = raise.trace.frames().iter();
-        let lines =
-            frames.map(|frame| self.frame(frame.method, frame.position, Some(frame.offset))).collect();
+        let lines = frames.map(|frame| self.frame(frame.method, frame.position, Some(frame.offset)));
         let text = match (raise.kind, Interrupt::from_reason(raise.reason), limits.timeout) {
             (RaiseKind::Interrupt, Some(Interrupt::Fuel), _) => OUT_OF_FUEL.to_owned(),
             (RaiseKind::Interrupt, Some(Interrupt::Timeout), Some(limit)) => timeout(limit),
             _ => raise.to_string(),
         };
-        let text = with_backtrace(text, lines, raise.trace.omitted());
+        let text = with_backtrace(&text, &lines.collect::<Vec<_>>(), raise.trace.omitted());
         Trap { kind: raise.kind, reason: raise.reason, text }
     }
 
     /// A line of a backtrace.
     fn frame(&self, method: MethodId, position: SourcePos, offset: Option<u32>) -> String {
         let mut line = match self.module().methods.get(method) {
-            Some(decl) => format!("in @{}", decl.name),
-            None => format!("in {method}"),
+            Some(decl) => format!("@{}", decl.name),
+            None => method.to_string(),
         };
         if position != SourcePos::NONE {
             line += &format!(" at !{}", position.0);
         }
         offset.iter().for_each(|offset| line += &format!(", code offset {offset:#x}"));
         line
-    }
-}
-
-/// A source whose bodies are read anew by the threads that compile them, since methods do not move between threads.
-struct Reread<'t>(&'t str);
-
-impl Bodies for Reread<'_> {
-    fn build<'a>(&self, id: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError> {
-        let source = text::parse(self.0, arena)?;
-        let body = source.bodies.into_iter().find(|body| body.method.id() == id);
-        body.map(|body| body.method).ok_or_else(|| format!("{id} has no body").into())
     }
 }
 
@@ -301,17 +296,6 @@ fn print_values(sink: &Sink<'_>, args: &[Value]) {
         // Without the type, which the function's name says.
         let text = value.to_string();
         let _ = writeln!(sink, "{}", text.split_once(' ').map_or(&*text, |(_, number)| number));
-    }
-}
-
-fn with_backtrace(mut text: String, lines: Vec<String>, omitted: u64) -> String {
-    for line in lines.iter().take(MAX_FRAMES) {
-        text += "\n  ";
-        text += line;
-    }
-    match omitted + lines.len().saturating_sub(MAX_FRAMES) as u64 {
-        0 => text,
-        more => text + &format!("\n  and {more} more"),
     }
 }
 

@@ -145,6 +145,26 @@ impl Ended {
     }
 }
 
+/// How many different lines of a backtrace are shown.
+const MAX_FRAMES: usize = 32;
+
+/// What happened, and below it the backtrace: a line once, with how often it is repeated, and how much is left out.
+pub(crate) fn with_backtrace(text: &str, frames: &[String], omitted: u64) -> String {
+    let mut out = text.to_owned();
+    let mut shown = 0;
+    for run in frames.chunk_by(|left, right| left == right).take(MAX_FRAMES) {
+        shown += run.len();
+        out += &format!("\n  in {}", run[0]);
+        if run.len() > 1 {
+            out += &format!(", {} times", run.len());
+        }
+    }
+    match omitted + (frames.len() - shown) as u64 {
+        0 => out,
+        more => out + &format!("\n  and {more} more"),
+    }
+}
+
 /// A signature, as the IL writes it.
 pub(crate) fn signature(signature: &Signature) -> String {
     let names = |types: &[Type]| types.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ");
@@ -154,6 +174,18 @@ pub(crate) fn signature(signature: &Signature) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backtrace_says_a_repeated_line_once_and_is_bounded() {
+        let frames = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            with_backtrace("t", &frames(&["a", "b", "b", "a"]), 7),
+            "t\n  in a\n  in b, 2 times\n  in a\n  and 7 more"
+        );
+        let many: Vec<String> = (0..100).map(|index: u32| index.to_string()).collect();
+        let text = with_backtrace("t", &many, 0);
+        assert!(text.lines().count() == MAX_FRAMES + 2 && text.ends_with("and 68 more"));
+    }
 
     #[test]
     fn results_agree_modulo_nan_and_limits_decide_nothing() {

@@ -15,6 +15,8 @@
 //! the handlers, the return addresses, the beginnings of nodes, and where branches and jump tables lead. What is
 //! reached by none of these is data.
 //!
+//! *Guarantees.* Every byte of the code is shown once, in order, as an instruction or as data.
+//!
 //! *Cost.* Each byte of code is decoded once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +34,10 @@ use iced_x86::{
 const CODE_COLUMNS: usize = 44;
 /// The columns that bytes take where they are shown: eight bytes, and the rest on the next line.
 const BYTES_A_LINE: usize = 8;
+/// The bytes of data on a line.
+const DATA_BYTES_A_LINE: u32 = 16;
+/// The bytes of an entry of a jump table.
+const JUMP_ENTRY_BYTES: u32 = 4;
 /// The characters of a node that are shown.
 const NODE_CHARS: usize = 140;
 
@@ -64,18 +70,18 @@ pub(crate) fn print(module: &Module, method: &Method<'_>, artifact: &Artifact, b
         line.clear();
         formatter.format(instruction, &mut line);
         let next = offset + instruction.len() as u32;
-        let mut comment = String::new();
+        let mut comments = Vec::new();
+        if let Some((kind, reason)) = raised_at(artifact, next) {
+            let reason = if reason == 0 { String::new() } else { format!(" reason {reason}") };
+            comments.push(format!("raises {kind}{reason}"));
+        }
         if let Some(begun) = node_at(artifact, method, offset).filter(|begun| Some(*begun) != node) {
             node = Some(begun);
-            comment = text::print_node(module, method, begun).chars().take(NODE_CHARS).collect();
-        } else if let Some((kind, reason)) = raised_at(artifact, next) {
-            comment = format!("raises {kind}");
-            if reason != 0 {
-                let _ = write!(comment, " reason {reason}");
-            }
+            let node = text::print_node(module, method, begun);
+            comments.push(node.trim().chars().take(NODE_CHARS).collect());
         }
         let encoding = (bytes == Bytes::Shown).then(|| &code[offset as usize..next as usize]);
-        push_line(&mut out, offset, encoding, &line, &comment);
+        push_line(&mut out, offset, encoding, &line, &comments.join(": "));
         offset = next;
     }
     out
@@ -92,7 +98,7 @@ fn push_line(out: &mut String, offset: u32, encoding: Option<&[u8]>, line: &str,
     let text = format!("  {offset:04x}  {:width$}{line}", hex(first));
     let _ = match comment {
         "" => writeln!(out, "{text}"),
-        _ => writeln!(out, "{text:columns$} ; {}", comment.trim(), columns = CODE_COLUMNS + width),
+        _ => writeln!(out, "{text:columns$} ; {comment}", columns = CODE_COLUMNS + width),
     };
     if !rest.is_empty() {
         let _ = writeln!(out, "        {}", hex(rest).trim_end());
@@ -104,9 +110,14 @@ fn push_data(out: &mut String, code: &[u8], offset: u32, flow: &Flow) -> u32 {
     let next_label = flow.labels.range(offset + 1..).next().map(|(offset, _)| *offset);
     let next_code = flow.instructions.range(offset..).next().map(|(offset, _)| *offset);
     let end = [next_label, next_code].into_iter().flatten().fold(code.len() as u32, u32::min);
-    let end = end.min(offset + 16);
-    let bytes: Vec<String> =
-        code[offset as usize..end as usize].iter().map(|byte| format!("0x{byte:02x}")).collect();
+    if let Some((table, target)) = flow.entries.get(&offset).filter(|_| end - offset >= JUMP_ENTRY_BYTES) {
+        let label = |offset: &u32| flow.labels.get(offset).map_or("?", String::as_str);
+        let _ = writeln!(out, "  {offset:04x}  dd {}-{}", label(target), label(table));
+        return offset + JUMP_ENTRY_BYTES;
+    }
+    let end = end.min(offset + DATA_BYTES_A_LINE);
+    let bytes = code[offset as usize..end as usize].iter();
+    let bytes: Vec<String> = bytes.map(|byte| format!("0x{byte:02x}")).collect();
     let _ = writeln!(out, "  {offset:04x}  db {}", bytes.join(", "));
     end
 }
@@ -137,6 +148,8 @@ fn reloc_in(relocs: &[Reloc], start: u32, end: u32) -> Option<&Reloc> {
 struct Flow {
     instructions: BTreeMap<u32, Instruction>,
     labels: BTreeMap<u32, String>,
+    /// The entries of jump tables: where each one's table begins, and where it leads.
+    entries: BTreeMap<u32, (u32, u32)>,
 }
 
 impl Flow {
@@ -147,6 +160,7 @@ impl Flow {
             relocs: &artifact.relocs,
             targets: BTreeSet::new(),
             data: BTreeSet::new(),
+            entries: BTreeMap::new(),
         };
         let mut pending: Vec<u32> = vec![0];
         pending.extend(artifact.handlers.iter().map(|handler| handler.offset));
@@ -163,6 +177,7 @@ impl Flow {
                 walk.successors(&instruction, &flow.instructions, &mut pending);
             }
         }
+        flow.entries = std::mem::take(&mut walk.entries);
         let code_labels = walk.targets.iter().filter(|offset| flow.instructions.contains_key(offset));
         flow.labels
             .extend(code_labels.enumerate().map(|(index, offset)| (*offset, format!("L{}", index + 1))));
@@ -184,6 +199,7 @@ struct Walk<'c> {
     targets: BTreeSet<u32>,
     /// What instructions read relative to themselves.
     data: BTreeSet<u32>,
+    entries: BTreeMap<u32, (u32, u32)>,
 }
 
 impl Walk<'_> {
@@ -239,15 +255,16 @@ impl Walk<'_> {
         }
         let end = known.range(table..).next().map_or(self.code.len() as u32, |(offset, _)| *offset);
         let mut at = table;
-        while at + 4 <= end && !self.targets.contains(&at) {
+        while at + JUMP_ENTRY_BYTES <= end && !self.targets.contains(&at) {
             let field = self.code[at as usize..].first_chunk().copied().unwrap_or_default();
             let target = table.wrapping_add_signed(i32::from_le_bytes(field));
             if target as usize >= self.code.len() {
                 return;
             }
             self.targets.insert(target);
+            self.entries.insert(at, (table, target));
             pending.push(target);
-            at += 4;
+            at += JUMP_ENTRY_BYTES;
         }
     }
 }

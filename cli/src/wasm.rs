@@ -16,7 +16,7 @@ use dagwood_wasm::{
 
 use crate::args::similar;
 use crate::dag::OUT_OF_FUEL;
-use crate::engine::{Ended, Engine, Limits, Shown, Trap};
+use crate::engine::{Ended, Engine, Limits, Shown, Trap, with_backtrace};
 use crate::progress::Progress;
 use crate::report::Failure;
 use crate::value;
@@ -122,15 +122,13 @@ impl<'n> Program<'n> {
     }
 
     fn trapped(&self, trap: &dagwood_wasm::Trap) -> Trap {
-        let mut text = trap.to_string();
-        let limit = match (trap.kind, Interrupt::from_reason(trap.reason), self.limits.timeout) {
-            (RaiseKind::Interrupt, Some(Interrupt::Fuel), _) => Some(OUT_OF_FUEL.to_owned()),
-            (RaiseKind::Interrupt, Some(Interrupt::Timeout), Some(limit)) => Some(timeout(limit)),
-            _ => None,
+        let text = match (trap.kind, Interrupt::from_reason(trap.reason), self.limits.timeout) {
+            (RaiseKind::Interrupt, Some(Interrupt::Fuel), _) => OUT_OF_FUEL.to_owned(),
+            (RaiseKind::Interrupt, Some(Interrupt::Timeout), Some(limit)) => timeout(limit),
+            _ => trap.message.clone(),
         };
-        if let Some(limit) = limit {
-            text.replace_range(..trap.message.len(), &limit);
-        }
+        let frames: Vec<String> = trap.backtrace.iter().map(|frame| frame.to_string()).collect();
+        let text = with_backtrace(&text, &frames, trap.omitted);
         Trap { kind: trap.kind, reason: trap.reason, text }
     }
 }
