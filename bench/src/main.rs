@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod child;
+mod dagwood;
 mod engine;
 mod il_size;
 mod kernels;

@@ -75,28 +75,28 @@ impl Display for Table {
 pub(crate) struct Report {
     /// Text before the summary, in order: policies, tables.
     pub(crate) sections: Vec<String>,
-    /// Single figures in tables above, and then the summary.
-    pub(crate) rows: Vec<Row>,
-    /// How many rows at the end are the summary, which is printed row by row.
-    pub(crate) summary: usize,
+    /// The single figures of the tables above.
+    pub(crate) details: Vec<Row>,
+    /// What it comes down to, printed row by row.
+    pub(crate) summary: Vec<Row>,
 }
 
 impl Report {
     /// Adds a row that stands in one of the tables.
     pub(crate) fn detail(&mut self, name: String, value: f64, unit: &'static str) {
-        self.rows.push(Row { name, value, unit, target: None });
+        self.details.push(Row { name, value, unit, target: None });
     }
 
-    /// Adds a row to the summary. Details come before it.
+    /// Adds a row to the summary.
     pub(crate) fn conclude(&mut self, name: String, value: f64, unit: &'static str, target: Option<AtMost>) {
-        self.rows.push(Row { name, value, unit, target });
-        self.summary += 1;
+        self.summary.push(Row { name, value, unit, target });
     }
 
     /// The rows as a JSON list of `{name, value, unit, target, met}`, one a line; what is not set is `null`.
     pub(crate) fn to_json(&self) -> String {
         let mut text = String::from("[\n");
-        for (index, row) in self.rows.iter().enumerate() {
+        let count = self.details.len() + self.summary.len();
+        for (index, row) in self.details.iter().chain(&self.summary).enumerate() {
             let target = row.target.map_or("null".into(), |AtMost(bound)| quoted(&format!("<= {bound}")));
             let met = row.target.map_or("null".into(), |target| target.is_met(row.value).to_string());
             let value = if row.value.is_finite() { format!("{:.6}", row.value) } else { "null".into() };
@@ -104,7 +104,7 @@ impl Report {
                 "  {{\"name\": {}, \"value\": {value}, \"unit\": {}, \"target\": {target}, \"met\": {met}}}{}\n",
                 quoted(&row.name),
                 quoted(row.unit),
-                if index + 1 < self.rows.len() { "," } else { "" }
+                if index + 1 < count { "," } else { "" }
             );
         }
         text + "]\n"
@@ -123,12 +123,12 @@ impl Display for Report {
         for section in &self.sections {
             writeln!(out, "{section}")?;
         }
-        if self.summary == 0 {
+        if self.summary.is_empty() {
             return Ok(());
         }
         let mut table =
             Table { lines: vec![["summary", "value", "unit", "target", ""].map(String::from).to_vec()] };
-        for row in &self.rows[self.rows.len() - self.summary..] {
+        for row in &self.summary {
             let target = row.target.map_or(String::new(), |AtMost(bound)| format!("≤ {bound:.2}"));
             let verdict = match row.target.map(|target| target.is_met(row.value)) {
                 Some(true) => "met",
