@@ -1,7 +1,5 @@
 //! Calls: which method is meant, and the natives and foreign code that are called at once.
 
-use std::slice;
-
 use crate::eval::Value;
 use crate::layout::ObjectKind;
 use crate::method::{Dispatch, Node, Payload};
@@ -84,7 +82,7 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
     }
 
     /// The signature by which a node calls.
-    fn signature(&self, node: Node) -> Step<&'_ Signature> {
+    fn signature(&self, node: Node) -> Step<&Signature> {
         let payload = self.top.plan.method.payload(node);
         shape::signature_of(self.module(), payload).ok_or_else(|| self.invalid("calls without a signature"))
     }
@@ -93,7 +91,7 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
     fn check_signature(&self, node: Node, callee: MethodId) -> Step<()> {
         let expected = self.signature(node)?;
         match shape::signature_of(self.module(), Payload::Method(callee)) {
-            Some(actual) if slice::from_ref(actual) == slice::from_ref(expected) => Ok(()),
+            Some(actual) if actual == expected => Ok(()),
             Some(_) => Err(self.invalid(format!("calls {callee} by a signature that is not its own"))),
             None => Err(self.invalid(format!("calls {callee}, which is not declared"))),
         }
