@@ -206,6 +206,9 @@ pub(crate) fn clif_type(ty: Type) -> ir::Type {
 
 impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
     fn run(mut self) -> Result<()> {
+        // Cranelift keeps locations relative to the first it is given, and takes the one before that for none.
+        self.cursor.set_srcloc(SourceLoc::new(0));
+        self.cursor.set_srcloc(SourceLoc::default());
         let cfg = self.cfg;
         if cfg.order().is_empty() {
             return Err(self.input("it has no blocks"));

@@ -1,0 +1,114 @@
+//! What an artifact says of its raises, calls and handlers.
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+use dagwood_codegen::{Artifact, Compiler, Features, Helper, RelocTarget, Target, Verify};
+use dagwood_il::{
+    Builder, Folding, Handler, KindSet, Module, Opcode, Payload, RaiseKind, Signature, SourcePos, Type,
+};
+
+fn compiler() -> Compiler {
+    Compiler::new(Arc::new(Target::new(Features::Host, Verify::On).unwrap()))
+}
+
+/// What each call of the raising helper raises, and where: in the order of the code.
+fn raises(artifact: &Artifact) -> Vec<(RaiseKind, u16, SourcePos)> {
+    let is_raise = |offset: u32| {
+        let raise = RelocTarget::Helper(Helper::RaiseSite);
+        artifact.relocs.iter().any(|reloc| reloc.target == raise && reloc.offset + 4 == offset)
+    };
+    let sites = artifact.sites.iter().filter(|site| is_raise(site.return_offset));
+    sites.map(|site| (site.raises.unwrap().0, site.raises.unwrap().1, site.position)).collect()
+}
+
+#[test]
+fn every_check_says_what_it_raises_and_where() {
+    let mut module = Module::new();
+    let id = module.declare_method("m", &[Type::I32], &[Type::I32]);
+    let arena = Bump::new();
+    // With more or fewer nodes between the value of the head, which is computed first, and the first check.
+    for distance in 0..4 {
+        let mut b = Builder::new(&arena, &module, id, Folding::Off);
+        let (entry, body) = (b.block(), b.block());
+        b.switch_to(entry);
+        b.goto(body);
+        b.switch_to(body);
+        for value in 0..distance {
+            b.i32(value);
+        }
+        let zero = b.i32(0);
+        for reason in 1..6 {
+            b.at(SourcePos(100 + u32::from(reason)));
+            b.check(zero, RaiseKind::Unreachable, reason);
+        }
+        let x = b.get(b.param(0));
+        b.at(SourcePos(200));
+        let y = b.checked(Opcode::SAddChecked, Type::I32, &[x, zero], 6);
+        b.ret(&[y]);
+        let artifact = compiler().compile(&module, &b.finish().unwrap()).unwrap();
+        let mut expected: Vec<_> = (1..6)
+            .map(|reason| (RaiseKind::Unreachable, reason, SourcePos(100 + u32::from(reason))))
+            .collect();
+        expected.push((RaiseKind::Overflow, 6, SourcePos(200)));
+        assert_eq!(raises(&artifact), expected, "distance {distance}");
+    }
+}
+
+#[test]
+fn a_method_that_calls_checks_its_stack_first() {
+    let mut module = Module::new();
+    let id = module.declare_method("m", &[Type::I32], &[Type::I32]);
+    let arena = Bump::new();
+    let mut b = Builder::new(&arena, &module, id, Folding::Off);
+    let entry = b.block();
+    b.switch_to(entry);
+    let x = b.get(b.param(0));
+    b.at(SourcePos(7));
+    let y = b.call(id, &[x]);
+    b.ret(&[y]);
+    let artifact = compiler().compile(&module, &b.finish().unwrap()).unwrap();
+    assert_eq!(raises(&artifact), [(RaiseKind::StackOverflow, 0, SourcePos::NONE)]);
+    let call = artifact.sites.iter().find(|site| site.raises.is_none()).unwrap();
+    assert_eq!(call.position, SourcePos(7));
+    assert!(artifact.frame_size >= 16);
+}
+
+#[test]
+fn a_call_lists_the_handlers_that_it_may_reach_in_order() {
+    let mut module = Module::new();
+    let id = module.declare_method("m", &[], &[Type::I32]);
+    let arena = Bump::new();
+    let mut b = Builder::new(&arena, &module, id, Folding::Off);
+    let (entry, body, first, second) = (b.block(), b.block(), b.block(), b.block());
+    b.switch_to(entry);
+    b.goto(body);
+    let kinds = [KindSet::NULL.union(KindSet::BOUNDS), KindSet::CATCHABLE];
+    let handler = |kinds, block| Handler { kinds, class: None, block };
+    let list = b.handlers(&[handler(kinds[0], first), handler(kinds[1], second)]);
+    b.set_handlers(body, Some(list));
+    for block in [first, second] {
+        b.switch_to(block);
+        let code = b.emit(Opcode::CaughtKind, Type::I32, &[], Payload::None);
+        b.ret(&[code]);
+    }
+    b.switch_to(body);
+    let x = b.call(id, &[]);
+    b.ret(&[x]);
+    let artifact = compiler().compile(&module, &b.finish().unwrap()).unwrap();
+    let site = artifact.sites.iter().find(|site| site.handlers_count > 0).unwrap();
+    assert_eq!((site.handlers_first, site.handlers_count), (0, 2));
+    assert_eq!(artifact.handlers.iter().map(|landing| landing.kinds).collect::<Vec<_>>(), kinds);
+    assert!(artifact.handlers.iter().all(|landing| landing.offset < artifact.code.len() as u32));
+}
+
+#[test]
+fn one_shim_enters_methods_of_any_signature() {
+    let types = [Type::I8, Type::I16, Type::I32, Type::I64, Type::F32, Type::F64, Type::Addr, Type::V128];
+    let many: Vec<Type> = types.iter().copied().cycle().take(40).collect();
+    for (params, results) in [(&[][..], &[][..]), (&types, &types), (&many, &many)] {
+        let artifact = compiler().entry_shim(&Signature::new(params, results)).unwrap();
+        assert_eq!(artifact.sites.len(), 1);
+        assert!(artifact.relocs.is_empty());
+    }
+}
