@@ -90,6 +90,8 @@ struct Lower<'a, 'm> {
     is_reachable: bool,
     /// How many control instructions that cannot be reached are open.
     skipped: usize,
+    /// Where in the module the operator is.
+    offset: u64,
 }
 
 /// How many types a value on the stack can have.
@@ -135,6 +137,7 @@ impl Lowering {
             handlers: None,
             is_reachable: true,
             skipped: 0,
+            offset: range.start as u64,
         };
         lower.b.at(SourcePos(range.start as u32));
         lower.begin(function, &body)?;
@@ -190,26 +193,26 @@ impl Lower<'_, '_> {
 
     fn operators(&mut self, mut reader: OperatorsReader<'_>) -> Result<(), Error> {
         while !reader.eof() {
-            let offset = reader.original_position();
+            self.offset = reader.original_position();
             let operator = reader.read()?;
-            self.b.at(SourcePos(offset as u32));
+            self.b.at(SourcePos(self.offset as u32));
             if self.is_reachable {
                 self.operator(&operator)?;
             } else {
                 self.skip(&operator);
             }
-            self.bound(offset)?;
+            self.bound()?;
         }
         Ok(())
     }
 
     /// Refuses methods that are too large.
-    fn bound(&self, offset: u64) -> Result<(), Error> {
+    fn bound(&self) -> Result<(), Error> {
         if self.b.method().node_count() <= MAX_NODES {
             return Ok(());
         }
         let message = format!("a function takes at most {MAX_NODES} nodes of the IL");
-        Err(Error::at(ErrorKind::Limit, offset, message))
+        Err(Error::at(ErrorKind::Limit, self.offset, message))
     }
 
     /// Passes over what cannot be reached.

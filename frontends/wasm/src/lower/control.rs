@@ -370,7 +370,7 @@ impl Lower<'_, '_> {
         for (label, edge) in edges {
             self.begin_extension(edge, parent);
             self.transfer(label, &values);
-            self.bound(0)?;
+            self.bound()?;
         }
         self.is_reachable = false;
         Ok(())

@@ -132,7 +132,7 @@ impl Lower<'_, '_> {
             self.native(NativeFunction::ExceptionFree, &[caught.object]);
         }
         self.transfer(label, &values);
-        self.bound(0)
+        self.bound()
     }
 
     fn exception_store(&mut self, value: Node, object: Node, offset: u32) {
