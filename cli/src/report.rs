@@ -2,7 +2,8 @@
 //!
 //! *Guarantees.* Every way to fail is a [`Failure`], and `main` alone turns it into an exit code. A reader of standard
 //! output that went away (`dagwood print x | head`) is no failure: the command stops and says nothing. What a file's
-//! contents put into a message cannot move the cursor or change colours: control characters are replaced.
+//! contents put into a message cannot move the cursor, change colours or fill the screen: control characters are
+//! replaced, and long lines cut.
 
 use std::fmt;
 use std::fs::File;
@@ -83,13 +84,23 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Writes lines to standard error, without control characters. That it may be closed is nobody's failure.
+/// Writes lines to standard error. That it may be closed is nobody's failure.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end().replace(is_unprintable, "\u{fffd}"));
+    let out: String = text.trim_end().lines().map(printable).collect();
+    let _ = io::stderr().lock().write_all(out.as_bytes());
 }
 
-fn is_unprintable(c: char) -> bool {
-    c.is_control() && c != '\n'
+/// The most characters of a line that are said: names from files can be of any length.
+const SAID_COLUMNS: usize = 400;
+
+/// A line of bounded length, and without control characters.
+fn printable(line: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut out: String = line.chars().take(SAID_COLUMNS).map(plain).collect();
+    if line.chars().nth(SAID_COLUMNS).is_some() {
+        out.push('…');
+    }
+    out + "\n"
 }
 
 /// Where a command writes what it was asked for.
@@ -192,6 +203,13 @@ mod tests {
         let caret = lines[2].chars().position(|c| c == '^').expect("there is a caret");
         assert_eq!(lines[1].chars().nth(caret), Some('X'));
         assert!(lines[1].chars().count() < 120 && lines[1].contains('…'));
+    }
+
+    #[test]
+    fn what_is_said_has_lines_of_bounded_length_and_no_control_characters() {
+        assert_eq!(printable("a\x1b[1mb"), "a\u{fffd}[1mb\n");
+        assert_eq!(printable(&"é".repeat(400)).chars().count(), 401);
+        assert_eq!(printable(&"é".repeat(9999)).chars().count(), 402);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(crate) const START: &str = "_start";
 /// The export that must run before any other of a module that is no command.
 const INITIALIZE: &str = "_initialize";
 
+/// How many imports that are missing are listed.
+const MAX_IMPORTS: usize = 100;
+
 /// A module that is ready to be instantiated.
 pub(crate) struct Program<'n> {
     name: &'n str,
@@ -114,8 +117,13 @@ impl<'n> Program<'n> {
             Err(RunError::Exit(code)) => Ok(Ended::Exit(code)),
             Err(RunError::Trap(trap)) => Ok(Ended::Trap(self.trapped(&trap))),
             Err(RunError::Usage(error)) if error.kind() == ErrorKind::Link && error.offset().is_none() => {
-                let lines = error.message().replace('\n', "\n  ");
-                Err(failed(&format_args!("imports are missing or of other types:\n  {lines}")))
+                let mut message = String::from("imports are missing or of other types:");
+                let mut lines = error.message().lines();
+                lines.by_ref().take(MAX_IMPORTS).for_each(|line| message += &format!("\n  {line}"));
+                match lines.count() {
+                    0 => Err(failed(&message)),
+                    more => Err(failed(&format_args!("{message}\n  and {more} more"))),
+                }
             }
             Err(RunError::Usage(error)) => Err(failed(&error)),
         }

@@ -25,7 +25,7 @@ fn help_lists_everything() {
         "--output",
         "--version",
     ] {
-        assert!(general.contains(&format!("{option}")), "{option}");
+        assert!(general.contains(option), "{option}");
     }
     for code in ["  0 ", "  1 ", "  2 ", "  134 "] {
         assert!(general.contains(code), "{code}");
