@@ -65,7 +65,7 @@ pub(crate) fn evaluate(
     engines: &Engines<'_>,
 ) -> Result<(), String> {
     let split = |separator| text.split_once(separator);
-    let (call, expected) = if let Some((call, values)) = split(" == ") {
+    let (call, expected) = if let Some((call, values)) = split(" ==") {
         (call, Outcome::Values(values_of(values)?))
     } else if let Some((call, raised)) = split(" raises ") {
         (call, raised_of(raised)?)
