@@ -107,6 +107,10 @@ impl std::error::Error for BuildError {}
 
 type Hasher = BuildHasherDefault<FxHasher>;
 
+/// Where equal nodes are one: the extended block with this head. A frame state, which says how things are at a point,
+/// is one only up to the next root that has an effect.
+type Scope = (Block, u32);
+
 /// The block being filled.
 #[derive(Clone, Copy)]
 struct Current {
@@ -119,13 +123,15 @@ pub struct Builder<'a, 'm> {
     module: &'m Module,
     method: Method<'a>,
     folding: Folding,
-    /// Pure nodes, with the head of their extended block.
-    numbers: HashTable<(Node, Block)>,
+    /// Pure nodes, with where they are the one node of their value.
+    numbers: HashTable<(Node, Scope)>,
     /// What a block last set a local to, or found it to be.
     values: HashMap<(Block, Local), Node, Hasher>,
     /// By block: its head, and how deep it lies below it.
     places: Vec<(Block, u16)>,
     current: Option<Current>,
+    /// How many roots with effects there have been.
+    moment: u32,
     roots: Vec<Root>,
     position: SourcePos,
     error: Option<BuildError>,
@@ -146,6 +152,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             values: HashMap::default(),
             places: Vec::new(),
             current: None,
+            moment: 0,
             roots: Vec::new(),
             position: SourcePos::NONE,
             error: None,
@@ -328,10 +335,11 @@ impl<'a, 'm> Builder<'a, 'm> {
             return self.method.add_node(opcode, ty, operands, payload);
         }
         let hasher = Hasher::default();
-        let hash = hasher.hash_one((head, opcode, ty, operands, payload));
+        let scope: Scope = (head, if opcode == Opcode::Frame { self.moment } else { 0 });
+        let hash = hasher.hash_one((scope, opcode, ty, operands, payload));
         let method = &self.method;
         let found = self.numbers.find(hash, |(node, of)| {
-            *of == head
+            *of == scope
                 && method.opcode(*node) == opcode
                 && method.ty(*node) == ty
                 && method.operands(*node) == operands
@@ -342,7 +350,7 @@ impl<'a, 'm> Builder<'a, 'm> {
         }
         let node = self.method.add_node(opcode, ty, operands, payload);
         let method = &self.method;
-        self.numbers.insert_unique(hash, (node, head), |(node, of)| {
+        self.numbers.insert_unique(hash, (node, scope), |(node, of)| {
             let node = *node;
             let parts =
                 (of, method.opcode(node), method.ty(node), method.operands(node), method.payload(node));
@@ -355,6 +363,8 @@ impl<'a, 'm> Builder<'a, 'm> {
     fn root(&mut self, opcode: Opcode, ty: Type, operands: &[Node], payload: Payload) -> Node {
         let Some(Current { block, .. }) = self.current else { return self.stray(opcode, ty) };
         let node = self.method.add_node(opcode, ty, operands, payload);
+        let effects = [Properties::WRITES, Properties::CALLS, Properties::YIELDS, Properties::SYNCHRONISES];
+        self.moment += u32::from(effects.iter().any(|effect| opcode.has(*effect)));
         self.roots.push(Root { node, position: self.position });
         if opcode.has(Properties::TERMINATES) {
             self.method.set_roots(block, &self.roots);

@@ -170,3 +170,28 @@ fn extended_blocks_have_a_bounded_depth() {
     }
     assert_eq!(depth, dagwood_il::MAX_EXTENSION_DEPTH);
 }
+
+#[test]
+fn a_frame_state_is_shared_up_to_the_next_effect() {
+    use dagwood_il::{FrameData, FrameMode, SourcePos};
+    let (module, id) = module();
+    let arena = Bump::new();
+    let mut b = Builder::new(&arena, &module, id, Folding::On);
+    let entry = b.block();
+    b.switch_to(entry);
+    let x = b.get(b.param(0));
+    let data = FrameData {
+        method: id,
+        position: SourcePos(1),
+        mode: FrameMode::Reexecute,
+        locals: 1,
+        stack: 0,
+        monitors: 0,
+    };
+    let first = b.frame(data, &[x]);
+    assert_eq!(first, b.frame(data, &[x]));
+    b.emit(Opcode::Poll, Type::Void, &[first], Payload::None);
+    assert_ne!(first, b.frame(data, &[x]), "what happened in between is not undone by reexecuting");
+    b.ret(&[x]);
+    b.finish().expect("the method is whole");
+}
