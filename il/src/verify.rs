@@ -82,7 +82,7 @@ rules! {
     /// A node has the operands of its row: all of them, or all but the last where the row lets it be missing; more only
     /// where the row is variadic; and a frame state after them only where the row takes one.
     OperandCount "operand-count";
-    /// A node stands after its operands in the node table.
+    /// A node stands after its operands in the node table, but for virtual objects that hold each other.
     OperandOrder "operand-order";
 
     // ---- structure ----

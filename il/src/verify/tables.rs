@@ -4,7 +4,7 @@ use super::{Errors, Rule, Subject};
 use crate::entity::Entity;
 use crate::method::{Assumption, Dispatch, Method, Node, Payload, Place};
 use crate::module::{ClassId, MethodId, Module, SignatureId};
-use crate::opcode::{PayloadKind, Properties};
+use crate::opcode::{Opcode, PayloadKind, Properties};
 
 pub(super) fn check(module: &Module, method: &Method<'_>, errors: &mut Errors) {
     if !has_method(module, method.id()) {
@@ -85,7 +85,7 @@ fn check_node(module: &Module, method: &Method<'_>, node: Node, errors: &mut Err
                 subject,
                 format_args!("it uses {operand}, but there are only {nodes} nodes"),
             );
-        } else if *operand >= node {
+        } else if *operand >= node && !are_virtual(method, node, *operand) {
             errors.add(
                 Rule::OperandOrder,
                 subject,
@@ -196,4 +196,9 @@ fn has_slot(module: &Module, class: ClassId, slot: u32) -> bool {
 
 fn is_class_or_none(module: &Module, class: Option<ClassId>) -> bool {
     class.is_none_or(|class| module.classes.get(class).is_some())
+}
+
+/// Whether both nodes are virtual objects, which may hold each other.
+fn are_virtual(method: &Method<'_>, holder: Node, held: Node) -> bool {
+    method.opcode(holder) == Opcode::Virtual && method.opcode(held) == Opcode::Virtual
 }
