@@ -16,7 +16,7 @@ pub(crate) const NAME: &str = "dagwood";
 pub(crate) struct Dagwood;
 
 impl Dagwood {
-    /// Compiles a module in an engine of its own, so that its code gets a place of its own; with the time that it took.
+    /// Compiles a module in an engine of its own, with the time that it took.
     fn compiled(what: &str, wasm: &[u8]) -> Result<(Ours, Rc<Compiled>, Compilation)> {
         let mut options = EngineOptions::default();
         options.jit.threads = NonZeroUsize::MIN;

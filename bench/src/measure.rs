@@ -7,8 +7,9 @@ use crate::engine::{Compilation, Engine, Failure, Program, Result, Sample};
 /// How often things are repeated.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    /// Fresh compilations of each program per engine. Code moves between them, and a loop that straddles a cache line
-    /// differently can take half as long again: the median over instances keeps one placement from being the result.
+    /// Fresh compilations of each program per engine, so that no one address of code or memory is the result. What they
+    /// share is a function's place within its cache lines, which engines keep from one compilation to the next; a loop
+    /// that straddles a line can take half as long again, so a single program says less than the mean of all.
     pub(crate) instances: usize,
     /// Timed calls per instance, after one that only warms up.
     pub(crate) rounds: usize,
