@@ -70,6 +70,11 @@ impl Type {
         }
     }
 
+    /// All ones in the width.
+    pub const fn wide_mask(self) -> u128 {
+        if self.bits() == 128 { u128::MAX } else { self.mask() as u128 }
+    }
+
     /// The name in the text form.
     pub const fn name(self) -> &'static str {
         match self {

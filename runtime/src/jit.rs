@@ -400,14 +400,9 @@ impl Jit {
         // parameters and results. The code generator keeps frame pointers and describes its sites; what memory the
         // code touches its frontend vouches for, as the head of this file says.
         unsafe { entry.call(shim, code, &mut slots) }.map_err(CallError::Raised)?;
-        let value = |(slot, ty): (&Slot, &Type)| Value::new(*ty, slot.all() & mask(*ty));
+        let value = |(slot, ty): (&Slot, &Type)| Value::new(*ty, slot.all());
         Ok(slots.iter().zip(&expected.results).map(value).collect())
     }
-}
-
-/// The bits that a value of the type has.
-fn mask(ty: Type) -> u128 {
-    if ty == Type::V128 { u128::MAX } else { ty.mask().into() }
 }
 
 impl fmt::Debug for Jit {

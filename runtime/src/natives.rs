@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use dagwood_il::entity::Entity;
 use dagwood_il::eval::Value;
-use dagwood_il::{ClassId, Module, NativeId, Signature};
+use dagwood_il::{ClassId, Module, NativeId, Signature, Type};
 
 use crate::host::{Host, NativeCall};
 use crate::layout::Slot;
@@ -35,12 +36,10 @@ impl<'h> Natives<'h> {
         native: NativeId,
         function: impl Fn(&[Value]) -> Result<Vec<Value>, Raise> + Send + Sync + 'h,
     ) {
-        use dagwood_il::entity::Entity;
         self.rows[native.index()].1 = Some(Box::new(function));
     }
 
     fn row(&self, native: NativeId) -> Option<&(Signature, Option<Function<'h>>)> {
-        use dagwood_il::entity::Entity;
         self.rows.get(native.index())
     }
 
@@ -72,10 +71,7 @@ impl Host for Natives<'_> {
     fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise> {
         let params =
             self.row(call.native).map(|(signature, _)| signature.params.as_slice()).unwrap_or_default();
-        let value = |(slot, ty): (&Slot, &dagwood_il::Type)| {
-            let mask = if ty.bits() == 128 { u128::MAX } else { ty.mask().into() };
-            Value::new(*ty, slot.all() & mask)
-        };
+        let value = |(slot, ty): (&Slot, &Type)| Value::new(*ty, slot.all());
         let args: Vec<Value> = call.slots.iter().zip(params).map(value).collect();
         let results = self.call(call.native, &args)?;
         for (slot, value) in call.slots.iter_mut().zip(results) {

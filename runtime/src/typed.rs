@@ -60,6 +60,7 @@ pub trait Scalars: Sized {
 /// Implements [`Scalars`] for tuples.
 macro_rules! tuples {
     ($(($($name:ident $index:tt),*);)*) => {$(
+        #[allow(clippy::unused_unit, reason = "the empty tuple is one of them")]
         impl<$($name: Scalar),*> Scalars for ($($name,)*) {
             fn types() -> Vec<Type> {
                 vec![$($name::TYPE),*]

@@ -153,6 +153,6 @@ mod tests {
         for range in [0x1000..0x2000, 0x3000..0x4000, 0x1800..0x3800, 0x5000..0x5000] {
             view.open(range);
         }
-        assert_eq!(view.ranges, [0x1800..0x3800]);
+        assert_eq!(view.ranges, vec![0x1800..0x3800]);
     }
 }

@@ -14,14 +14,9 @@ fn canonical_nan(ty: Type) -> u128 {
     if ty == Type::F32 { f32::NAN.to_bits().into() } else { f64::NAN.to_bits().into() }
 }
 
-/// All ones in the width of `ty`.
-fn mask(ty: Type) -> u128 {
-    if ty == Type::V128 { u128::MAX } else { ty.mask().into() }
-}
-
 /// A constant of type `ty` with these bits.
 pub(super) fn print(ty: Type, bits: u128) -> String {
-    if bits > mask(ty) {
+    if bits > ty.wide_mask() {
         return format!("{bits:#x}");
     }
     let low = bits as u64;
@@ -89,7 +84,7 @@ fn expected(ty: Type) -> String {
 }
 
 fn integer_bits(magnitude: u128, ty: Type, is_negative: bool) -> Option<u128> {
-    let mask = mask(ty);
+    let mask = ty.wide_mask();
     let max = if is_negative { mask / 2 + 1 } else { mask };
     let bits = if is_negative { magnitude.wrapping_neg() } else { magnitude };
     (magnitude <= max).then_some(bits & mask)
