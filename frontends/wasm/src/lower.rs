@@ -40,11 +40,13 @@ mod exceptions;
 mod facts;
 mod memory;
 mod numeric;
+mod survey;
 mod tables;
 
 use control::Frame;
 pub use declare::{Lowering, MethodKind, NATIVES, Native, NativeFunction, Options, Program};
-use facts::Facts;
+use facts::{Facts, View};
+use survey::{Region, survey};
 
 /// Nodes of a method.
 pub const MAX_NODES: usize = 1 << 23;
@@ -85,6 +87,12 @@ struct Lower<'a, 'm> {
     place: Position,
     heads: u32,
     facts: Facts,
+    /// The function and its loops.
+    regions: Vec<Region>,
+    /// How many of them have begun.
+    begun: usize,
+    /// What of the first memory is kept in locals here.
+    kept: Kept,
     /// The handlers in force.
     handlers: Option<HandlerList>,
     is_reachable: bool,
@@ -92,6 +100,13 @@ struct Lower<'a, 'm> {
     skipped: usize,
     /// Where in the module the operator is.
     offset: u64,
+}
+
+/// Locals that hold what the context says of the first memory; see [`survey`].
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    address: Option<Local>,
+    length: Option<Local>,
 }
 
 /// How many types a value on the stack can have.
@@ -134,6 +149,9 @@ impl Lowering {
             place: Position { block: entry, head: 1, depth: 0 },
             heads: 1,
             facts: Facts::default(),
+            regions: survey(body.get_operators_reader()?)?,
+            begun: 0,
+            kept: Kept::default(),
             handlers: None,
             is_reachable: true,
             skipped: 0,
@@ -187,6 +205,11 @@ impl Lower<'_, '_> {
             }
         }
         self.frames.push(Frame::function(ty));
+        if self.regions[0].uses_memory {
+            let address = self.address(View::Memory(0));
+            self.kept.address = Some(self.keep("mem0_base", address));
+        }
+        self.begin_region();
         self.poll();
         Ok(())
     }
@@ -273,6 +296,23 @@ impl Lower<'_, '_> {
         let then = self.pop();
         let value = self.b.op(Opcode::Select, &[condition, then, otherwise]);
         self.push(value);
+    }
+
+    /// Enters the function or the next loop: reads the length of the memory if nothing in there changes it.
+    fn begin_region(&mut self) {
+        let region = self.regions[self.begun];
+        if region.uses_memory && !region.may_grow && self.kept.length.is_none() {
+            let length = self.length(View::Memory(0));
+            self.kept.length = Some(self.keep(&format!("mem0_length{}", self.begun), length));
+        }
+        self.begun += 1;
+    }
+
+    /// Keeps a value in a local of its own.
+    fn keep(&mut self, name: &str, value: Node) -> Local {
+        let local = self.b.local(name, self.b.method().ty(value));
+        self.b.set(local, value);
+        local
     }
 
     /// A place where a thread may be asked to stop, if the options ask for such places.

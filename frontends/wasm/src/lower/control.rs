@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::facts::Mark;
-use super::{Lower, Position, Types};
+use super::{Kept, Lower, Position, Types};
 use crate::error::Error;
 use crate::types::{FuncType, ValType};
 use dagwood_il as il;
@@ -24,6 +24,8 @@ pub(super) struct Frame {
     join: Option<Block>,
     /// The handlers in force around it.
     handlers: Option<HandlerList>,
+    /// What is kept in locals around it.
+    kept: Kept,
 }
 
 /// Which control instruction.
@@ -52,7 +54,8 @@ impl Frame {
     /// The frame of a whole function.
     pub(super) fn function(ty: &FuncType) -> Frame {
         let results: Types = ty.results.iter().map(|ty| ty.lowered()).collect();
-        Frame { kind: Kind::Function, height: 0, label: results.clone(), results, join: None, handlers: None }
+        let (kind, label, kept) = (Kind::Function, results.clone(), Kept::default());
+        Frame { kind, height: 0, label, results, join: None, handlers: None, kept }
     }
 }
 
@@ -115,7 +118,8 @@ impl Lower<'_, '_> {
         self.settle();
         let height = self.stack.len() - params.len();
         let label = if matches!(kind, Kind::Loop(_)) { params } else { results.clone() };
-        self.frames.push(Frame { kind, height, label, results, join: None, handlers: self.handlers });
+        let (handlers, kept) = (self.handlers, self.kept);
+        self.frames.push(Frame { kind, height, label, results, join: None, handlers, kept });
     }
 
     /// Opens the frame of a block inside which other handlers are in force. They are put in force by the caller.
@@ -126,10 +130,15 @@ impl Lower<'_, '_> {
     fn begin_loop(&mut self, ty: BlockType) {
         let arity = self.arity(ty);
         self.settle();
+        let outer = self.kept;
+        self.begin_region();
         let header = self.new_block();
         self.b.goto(header);
         self.begin_head(header);
         self.open(Kind::Loop(header), arity);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.kept = outer;
+        }
         self.poll();
     }
 
@@ -227,6 +236,7 @@ impl Lower<'_, '_> {
             self.leave(index);
         }
         let Some(frame) = self.frames.pop() else { return };
+        self.kept = frame.kept;
         match frame.join {
             Some(join) => {
                 self.handlers = frame.handlers;

@@ -34,7 +34,7 @@ enum Extend {
 
 /// What a load or store moves.
 #[derive(Clone, Copy)]
-struct Shape {
+pub(super) struct Shape {
     /// The type of the value on the stack.
     ty: Type,
     /// The type in memory.
@@ -48,7 +48,7 @@ const fn shape(ty: Type, cell: Type, extend: Extend) -> Shape {
 
 /// Whether the operator is a load, and of what.
 #[rustfmt::skip]
-fn load_of<'a>(operator: &'a Operator<'_>) -> Option<(&'a MemArg, Shape)> {
+pub(super) fn load_of<'a>(operator: &'a Operator<'_>) -> Option<(&'a MemArg, Shape)> {
     use self::Extend::{Signed as S, Unsigned as U};
     use Type::{F32, F64, I8, I16, I32, I64};
     Some(match operator {
@@ -71,7 +71,7 @@ fn load_of<'a>(operator: &'a Operator<'_>) -> Option<(&'a MemArg, Shape)> {
 }
 
 /// Whether the operator is a store, and into what.
-fn store_of<'a>(operator: &'a Operator<'_>) -> Option<(&'a MemArg, Type)> {
+pub(super) fn store_of<'a>(operator: &'a Operator<'_>) -> Option<(&'a MemArg, Type)> {
     Some(match operator {
         Operator::I32Store { memarg } | Operator::I64Store32 { memarg } => (memarg, Type::I32),
         Operator::I64Store { memarg } => (memarg, Type::I64),

@@ -90,6 +90,9 @@ impl Lower<'_, '_> {
 
     /// Where a memory or table is.
     pub(super) fn address(&mut self, view: View) -> Node {
+        if let (View::Memory(0), Some(local)) = (view, self.kept.address) {
+            return self.b.get(local);
+        }
         if let Some(node) = self.facts.address(view) {
             return node;
         }
@@ -101,6 +104,9 @@ impl Lower<'_, '_> {
 
     /// The bytes of a memory, or the elements of a table.
     pub(super) fn length(&mut self, view: View) -> Node {
+        if let (View::Memory(0), Some(local)) = (view, self.kept.length) {
+            return self.b.get(local);
+        }
         if let Some(node) = self.facts.length(view) {
             return node;
         }
