@@ -75,8 +75,9 @@ pub enum Helper {
     RaiseSite,
     /// Raising; `tail` convention, `(object: i64)`: throw a guest exception.
     Throw,
-    /// `system_v` `(context, native index: i64, buffer: *mut [u8; 16])`: arguments in the buffer's 16-byte slots, results come back
-    /// in the same slots. Unwinds from the call's site if the native function raised.
+    /// `system_v` `(context, word: i64, buffer: *mut [u8; 16])`: which function and how many slots is the word of a
+    /// [`NativeWord`](dagwood_il::layout::NativeWord); arguments are in the buffer's slots, results come back in the same
+    /// slots. Unwinds from the call's site if the native function raised.
     CallNative,
     /// `system_v` `(context)`: what a poll does when it is asked to stop; may unwind from the call's site.
     Poll,

@@ -28,7 +28,6 @@ mod divide;
 mod float;
 mod memory;
 
-pub(crate) use call::NATIVE_SLOT;
 pub(crate) use check::{UNREACHABLE, kind_of};
 
 use cranelift_codegen::cursor::{Cursor, FuncCursor};

@@ -6,9 +6,10 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::CallConv;
 use dagwood_il::Signature;
+use dagwood_il::layout::BUFFER_SLOT_BYTES;
 
 use crate::imports::method_signature;
-use crate::lower::{NATIVE_SLOT, clif_type};
+use crate::lower::clif_type;
 
 /// Builds `system_v fn(context, code, buffer)`.
 pub(crate) fn build(func: &mut Function, signature: &Signature) {
@@ -21,7 +22,8 @@ pub(crate) fn build(func: &mut Function, signature: &Signature) {
     func.layout.append_block(entry);
     let mut cursor = FuncCursor::new(func).at_bottom(entry);
     let flags = MemFlagsData::new().with_notrap();
-    let slot = |index: usize| i32::try_from(index * NATIVE_SLOT as usize).expect("signatures are bounded");
+    let slot =
+        |index: usize| i32::try_from(index * BUFFER_SLOT_BYTES as usize).expect("signatures are bounded");
     let mut arguments = vec![context];
     for (index, ty) in signature.params.iter().enumerate() {
         arguments.push(cursor.ins().load(clif_type(*ty), flags, buffer, slot(index)));

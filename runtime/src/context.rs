@@ -1,11 +1,16 @@
 //! The VM context: the memory that every compiled method gets the address of as its first parameter.
 //!
-//! Its first word belongs to the runtime ([`layout::context`](crate::layout::context)), the others to whoever compiles
-//! the code. Words are read and written atomically and without ordering, so that sharing a context is sound; what
-//! the code makes of a word that changes under it is up to the code.
+//! Its first word belongs to the runtime ([`dagwood_il::layout::context`]) and says which thread runs code with it: one
+//! at a time, for that code uses the thread's stacks. The other words belong to whoever compiles the code. They are read and
+//! written atomically and without ordering, so that sharing a context is sound; what the code makes of a word that changes
+//! under it is up to the code.
 
 use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use dagwood_il::layout::context::{FREE, THREAD};
+
+use crate::thread::Thread;
 
 /// Eight words, one cache line.
 #[derive(Debug, Default)]
@@ -51,9 +56,33 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If `offset` is no multiple of eight, or beyond the context.
+    /// If `offset` is no multiple of eight, or beyond the context, or that of the runtime's own word.
     pub fn set(&self, offset: usize, word: u64) {
+        assert!(offset >= FREE as usize, "the first word of a context belongs to the runtime");
         self.word(offset).store(word, Ordering::Relaxed);
+    }
+
+    /// Gives the context to a thread for good: for code that is not entered with this context, but calls other code with it
+    /// by its address. Whoever compiles such code sees to it that the thread lives as long as the code runs.
+    ///
+    /// # Panics
+    ///
+    /// If another thread has it.
+    pub fn attach(&self, thread: &Thread) {
+        let attached = self.take(thread);
+        assert!(attached.is_ok(), "a context is attached to one thread");
+        std::mem::forget(attached);
+    }
+
+    /// Takes the context for a thread, until what this returns is dropped.
+    pub(crate) fn take(&self, thread: &Thread) -> Result<Taken<'_>, InUse> {
+        let own = thread.address() as u64;
+        // Acquire: what the code of the last thread wrote to the context is there.
+        match self.word(THREAD as usize).compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(Taken { context: Some(self) }),
+            Err(holder) if holder == own => Ok(Taken { context: None }),
+            Err(_) => Err(InUse),
+        }
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
@@ -67,9 +96,48 @@ impl Context {
     }
 }
 
+/// A context that a thread has. Dropping it gives the context back, if it was not the thread's before.
+pub(crate) struct Taken<'a> {
+    context: Option<&'a Context>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(context) = self.context {
+            context.word(THREAD as usize).store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Another thread runs code with the context.
+#[derive(Debug)]
+pub(crate) struct InUse;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::thread;
+
+    #[test]
+    fn one_thread_at_a_time_has_a_context() {
+        let thread = || Thread::new(&thread::Options::default()).expect("there is memory");
+        let (first, second) = (thread(), thread());
+        let context = Context::new(64).expect("there is memory");
+        let taken = context.take(&first).expect("nobody has it");
+        drop(context.take(&first).expect("the thread has it"));
+        assert!(context.take(&second).is_err());
+        drop(taken);
+        context.attach(&second);
+        assert!(context.take(&first).is_err());
+        drop(context.take(&second).expect("the thread has it"));
+        assert_eq!(context.get(THREAD as usize), second.address() as u64);
+    }
+
+    #[test]
+    #[should_panic(expected = "belongs to the runtime")]
+    fn the_first_word_is_not_the_programs() {
+        Context::new(64).expect("there is memory").set(THREAD as usize, 1);
+    }
 
     #[test]
     fn words_are_zero_then_what_was_set() {

@@ -22,10 +22,10 @@ use std::ptr;
 use dagwood_il::RaiseKind;
 
 use crate::code::CodeTable;
-use crate::context::Context;
+use crate::context::{Context, InUse};
 use crate::fault;
 use crate::host::Host;
-use crate::layout::{self, Slot};
+use crate::layout::Slot;
 use crate::raise::Raise;
 use crate::thread::{NoRoom, Thread};
 
@@ -56,11 +56,10 @@ impl Entry<'_> {
     ///   has at least as many slots as it has parameters, and as it has results.
     /// * All machine code that runs keeps `rbp` as the frame pointer, respects the conventions of the artifact's helpers,
     ///   describes each of its raising sites truly, and touches no memory but what its context leads it to.
-    /// * `self.host` tells the truth about the slots of its native functions.
     pub unsafe fn call(&self, shim: usize, code: usize, slots: &mut [Slot]) -> Result<(), Raise> {
         let _entered = self.thread.enter()?;
         fault::prepare_thread().map_err(Raise::fault)?;
-        let _visible = ThreadInContext::new(self.context, self.thread);
+        let _taken = self.context.take(self.thread)?;
         let activation = Activation::new(self);
         let _linked = Linked::new(&activation);
         // SAFETY: the caller vouches for shim, code and slots; the context lives at its address, and the activation
@@ -148,23 +147,9 @@ impl Drop for Linked {
     }
 }
 
-/// Keeps a thread's address in a context.
-struct ThreadInContext<'a> {
-    context: &'a Context,
-    previous: u64,
-}
-
-impl<'a> ThreadInContext<'a> {
-    fn new(context: &'a Context, thread: &Thread) -> Self {
-        let previous = context.get(layout::context::THREAD);
-        context.set(layout::context::THREAD, thread.address() as u64);
-        ThreadInContext { context, previous }
-    }
-}
-
-impl Drop for ThreadInContext<'_> {
-    fn drop(&mut self) {
-        self.context.set(layout::context::THREAD, self.previous);
+impl From<InUse> for Raise {
+    fn from(_: InUse) -> Raise {
+        Raise::fault("another thread runs code with the context")
     }
 }
 

@@ -8,9 +8,6 @@ use crate::raise::Raise;
 
 /// The functions that compiled code may call, and the classes of its exceptions.
 pub trait Host {
-    /// How many slots a call of `native` has: as many as it has parameters or results, whichever are more.
-    fn native_slots(&self, native: NativeId) -> usize;
-
     /// Calls a function of the host. A raise goes on in the code that called it; a panic goes on through that code to
     /// whoever entered it.
     fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise>;
@@ -25,6 +22,7 @@ pub struct NativeCall<'a> {
     pub entry: &'a Entry<'a>,
     /// The function.
     pub native: NativeId,
-    /// The arguments; the results take their places.
+    /// The arguments; the results take their places. There are as many slots as the function is declared to have parameters
+    /// or results, whichever are more, and at least one.
     pub slots: &'a mut [Slot],
 }

@@ -64,10 +64,6 @@ impl<'h> Natives<'h> {
 }
 
 impl Host for Natives<'_> {
-    fn native_slots(&self, native: NativeId) -> usize {
-        self.row(native).map_or(0, |(signature, _)| signature.params.len().max(signature.results.len()))
-    }
-
     fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise> {
         let params =
             self.row(call.native).map(|(signature, _)| signature.params.as_slice()).unwrap_or_default();

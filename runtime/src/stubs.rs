@@ -101,9 +101,9 @@ pub(crate) unsafe extern "sysv64-unwind" fn throw(object: u64) -> ! {
 ///
 /// # Safety
 ///
-/// As [`raise_site`]; `slots` points at as many slots as the host says that the function has.
+/// As [`raise_site`]; `slots` points at as many slots as `word` says.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64-unwind" fn call_native(context: usize, native: u64, slots: *mut Slot) {
+pub(crate) unsafe extern "sysv64-unwind" fn call_native(context: usize, word: u64, slots: *mut Slot) {
     naked_asm!(
         ".cfi_startproc",
         make_frame!(),

@@ -1,6 +1,6 @@
 //! What a thread brings to compiled code: its stack limit, its poll word, a shadow stack, fuel.
 //!
-//! Offsets of what compiled code sees are in [`layout::thread`](crate::layout::thread).
+//! Offsets of what compiled code sees are in [`dagwood_il::layout::thread`].
 //!
 //! *Polling.* Compiled code reads the poll word and calls the runtime if it is not zero. An [`Interrupter`] sets it
 //! from any thread; so does [`Thread::set_fuel`], for then every poll must be counted. A request to stop stays until
@@ -11,9 +11,10 @@ use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use dagwood_il::layout;
+
 use crate::error::SystemError;
 use crate::fault::FaultRecord;
-use crate::layout;
 use crate::region::{PAGE, Region};
 use crate::stack;
 
@@ -78,10 +79,10 @@ struct Block {
 }
 
 const _: () = assert!(
-    offset_of!(Block, stack_limit) == layout::thread::STACK_LIMIT
-        && offset_of!(Block, poll) == layout::thread::POLL
-        && offset_of!(Block, shadow_top) == layout::thread::SHADOW_TOP
-        && offset_of!(Block, shadow_limit) == layout::thread::SHADOW_LIMIT
+    offset_of!(Block, stack_limit) == layout::thread::STACK_LIMIT as usize
+        && offset_of!(Block, poll) == layout::thread::POLL as usize
+        && offset_of!(Block, shadow_top) == layout::thread::SHADOW_TOP as usize
+        && offset_of!(Block, shadow_limit) == layout::thread::SHADOW_LIMIT as usize
 );
 
 impl Block {

@@ -17,8 +17,8 @@
 //! *Cost.* A lookup for each frame until the handler. The trace is gathered by a second walk, and only if there is none.
 
 use dagwood_codegen::{Landing, Site};
-use dagwood_il::entity::Entity;
-use dagwood_il::{NativeId, RaiseKind};
+use dagwood_il::RaiseKind;
+use dagwood_il::layout::NativeWord;
 
 use crate::code::{Body, CodeTable};
 use crate::entry::Activation;
@@ -192,9 +192,9 @@ pub(crate) unsafe extern "sysv64-unwind" fn throw(object: u64, frame: *const Raw
 ///
 /// # Safety
 ///
-/// As [`unwind`]; `slots` points at as many slots as the host says that the function has.
+/// As [`unwind`]; `word` is that of a [`NativeWord`], and `slots` points at as many slots as it says.
 pub(crate) unsafe extern "sysv64-unwind" fn call_native(
-    native: u64,
+    word: u64,
     slots: *mut Slot,
     frame: *const RawFrame,
     target: *mut Target,
@@ -202,9 +202,9 @@ pub(crate) unsafe extern "sysv64-unwind" fn call_native(
     // SAFETY: used in this function alone, which code of the activation called.
     let activation = unsafe { Activation::innermost() }.expect("code runs in an activation");
     let entry = activation.entry;
-    let native = NativeId::new(native as usize);
+    let NativeWord { native, slots: count } = NativeWord::decode(word);
     // SAFETY: the caller vouches for pointer and number; the buffer belongs to the calling frame, which waits.
-    let slots = unsafe { std::slice::from_raw_parts_mut(slots, entry.host.native_slots(native)) };
+    let slots = unsafe { std::slice::from_raw_parts_mut(slots, count as usize) };
     match entry.host.call_native(NativeCall { entry, native, slots }) {
         Ok(()) => false,
         Err(raise) => {

@@ -10,15 +10,14 @@ use cranelift_codegen::ir::{
 };
 use dagwood_il::cfg::reached_handlers;
 use dagwood_il::entity::Entity;
+use dagwood_il::layout::thread::POLL;
+use dagwood_il::layout::{BUFFER_SLOT_BYTES, NativeWord};
 use dagwood_il::{Block, KindSet, NativeId, Node, Opcode, Payload, RaiseKind};
 
-use super::memory::{POLL, trusted};
+use super::memory::trusted;
 use super::{Catch, Lower, Result, check::UNREACHABLE, clif_type};
 use crate::artifact::Helper;
 use crate::imports::Handled;
-
-/// The bytes that each argument and result of a native takes.
-pub(crate) const NATIVE_SLOT: u32 = 16;
 
 /// What is called.
 #[derive(Clone, Copy)]
@@ -161,20 +160,21 @@ impl Lower<'_, '_, '_> {
     fn call_native(&mut self, node: Node, native: NativeId) -> Result<Option<Value>> {
         let signature = self.module.native_signature(native);
         let slots = signature.params.len().max(signature.results.len()).max(1) as u32;
-        let buffer = self.native_buffer(slots * NATIVE_SLOT);
+        let buffer = self.native_buffer(slots * BUFFER_SLOT_BYTES);
         for (index, argument) in (0..).zip(self.method.value_operands(node)) {
             let value = self.value(*argument);
-            self.ins().stack_store(types::I64, value, buffer, index * NATIVE_SLOT as i32);
+            self.ins().stack_store(types::I64, value, buffer, index * BUFFER_SLOT_BYTES as i32);
         }
-        let index = self.iconst(types::I64, native.index() as u64);
+        let word = self.iconst(types::I64, NativeWord { native, slots }.encode());
         let address = self.ins().stack_addr(types::I64, buffer, 0);
         let start = self.tables.arguments.len();
-        self.tables.arguments.extend_from_slice(&[self.context, index, address]);
+        self.tables.arguments.extend_from_slice(&[self.context, word, address]);
         self.call_raising_helper(Helper::CallNative, start)?;
         let results = &self.module.native_signature(native).results;
         let start = self.tables.arguments.len();
         for (index, ty) in (0..).zip(results) {
-            let value = self.ins().stack_load(types::I64, clif_type(*ty), buffer, index * NATIVE_SLOT as i32);
+            let value =
+                self.ins().stack_load(types::I64, clif_type(*ty), buffer, index * BUFFER_SLOT_BYTES as i32);
             self.tables.arguments.push(value);
         }
         let first = self.gather(start);

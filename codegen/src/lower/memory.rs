@@ -3,6 +3,9 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{GlobalValue, GlobalValueData, InstBuilder, MemFlagsData, Value, types};
 use dagwood_il::entity::Entity;
+use dagwood_il::layout::context::THREAD;
+use dagwood_il::layout::thread::{SHADOW_LIMIT, SHADOW_TOP, STACK_LIMIT};
+use dagwood_il::verify::MAX_SLOT_BYTES;
 use dagwood_il::{Access, MethodId, Node, Opcode, Payload, RaiseKind, Slot, SymbolId, Type};
 
 use super::check::trap_of;
@@ -10,19 +13,6 @@ use super::{Lower, Result, Shadow, clif_type};
 use crate::artifact::Helper;
 use crate::imports::Handled;
 
-/// Where the context holds the address of the thread block.
-const THREAD: i32 = 0;
-/// Where the thread block holds the lowest address that the stack may reach.
-const STACK_LIMIT: i32 = 0;
-/// Where the thread block holds the number that is not zero when polls are to stop, 32 bits.
-pub(super) const POLL: i32 = 8;
-/// Where the thread block holds the top of the shadow stack.
-const SHADOW_TOP: i32 = 16;
-/// Where the thread block holds the end of the shadow stack.
-const SHADOW_LIMIT: i32 = 24;
-
-/// The bytes of slots that one method may have.
-const MAX_SLOT_BYTES: u64 = 1 << 24;
 /// What a frame's slots are aligned to.
 const SLOT_ALIGN: u32 = 16;
 

@@ -122,7 +122,7 @@ impl State {
         let layout = lowering.layout();
         let id = InstanceId::new(self.instances.len());
         let context = Rc::new(Context::new(layout.size_bytes() as usize).map_err(no_memory)?);
-        context.set(dagwood_runtime::layout::context::THREAD, self.thread.address() as u64);
+        context.attach(&self.thread);
         context.set(INSTANCE as usize, u64::from(id.number()));
         let start = context.address();
         let mut data = InstanceData {
@@ -236,7 +236,7 @@ impl State {
                 let own = data.context.address() as u64 + u64::from(lowering.layout().function(index));
                 record.get_or_insert(own);
                 let context = Rc::new(Context::new(INSTANCE as usize + 8).map_err(no_memory)?);
-                context.set(dagwood_runtime::layout::context::THREAD, self.thread.address() as u64);
+                context.attach(&self.thread);
                 context.set(INSTANCE as usize, host_word(func.number(), id));
                 let start = context.address();
                 self.view.open(start..start + context.size_bytes());

@@ -4,7 +4,8 @@
 
 use dagwood_codegen::{Artifact, Helper, Landing, Reloc, RelocKind, RelocTarget, Site};
 use dagwood_il::entity::Entity;
-use dagwood_il::{ClassId, KindSet, MethodId, RaiseKind, SourcePos};
+use dagwood_il::layout::NativeWord;
+use dagwood_il::{ClassId, KindSet, MethodId, NativeId, RaiseKind, SourcePos};
 
 /// A handler whose code is not there yet.
 #[derive(Clone, Copy)]
@@ -85,9 +86,11 @@ impl Asm {
     /// Calls the native function `native` with `rsi` and `rdx` in the slots of a buffer at `rsp`, and loads its result.
     pub(crate) fn native(self, native: u32, position: u32, handlers: &[Handler]) -> Asm {
         assert!(self.frame >= 32);
-        // mov [rsp], rsi; mov [rsp + 16], rdx; mov rdx, rsp; mov esi, native
-        let asm = self.bytes(&[0x48, 0x89, 0x34, 0x24, 0x48, 0x89, 0x54, 0x24, 16, 0x48, 0x89, 0xe2, 0xbe]);
-        let asm = asm.bytes(&native.to_le_bytes()).helper(Helper::CallNative, position, handlers);
+        let word = NativeWord { native: NativeId::new(native as usize), slots: 2 };
+        // mov [rsp], rsi; mov [rsp + 16], rdx; mov rdx, rsp; mov rsi, word
+        let asm =
+            self.bytes(&[0x48, 0x89, 0x34, 0x24, 0x48, 0x89, 0x54, 0x24, 16, 0x48, 0x89, 0xe2, 0x48, 0xbe]);
+        let asm = asm.bytes(&word.encode().to_le_bytes()).helper(Helper::CallNative, position, handlers);
         // mov rax, [rsp]
         asm.bytes(&[0x48, 0x8b, 0x04, 0x24])
     }

@@ -3,8 +3,8 @@
 use std::arch::naked_asm;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use dagwood_il::layout::context::THREAD;
 use dagwood_il::{KindSet, RaiseKind};
-use dagwood_runtime::layout;
 
 use crate::asm::{Asm, SPOIL};
 use crate::rig::Rig;
@@ -81,7 +81,7 @@ const ADD: &[u8] = &[0x48, 0x8d, 0x04, 0x16];
 fn a_call_returns_its_result() {
     let rig = Rig::new(&[Asm::new(0).bytes(ADD).ret().done()], vec![]);
     keeps_registers(|| assert_eq!(rig.call(0, 40, 2).expect("nothing raises"), 42));
-    assert_eq!(rig.context.get(layout::context::THREAD), 0, "the thread leaves the context");
+    assert_eq!(rig.context.get(THREAD as usize), 0, "the thread leaves the context");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_panic_passes_through_frames_and_registers_survive() {
             assert_eq!(panic.downcast_ref(), Some(&"out of the host"));
         });
         assert!(!rig.thread.is_entered());
-        assert_eq!(rig.context.get(layout::context::THREAD), 0);
+        assert_eq!(rig.context.get(THREAD as usize), 0);
     }
 }
 

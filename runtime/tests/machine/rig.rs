@@ -3,7 +3,7 @@
 use dagwood_codegen::{Artifact, RelocTarget};
 use dagwood_codespace::{CodeSpace, Options};
 use dagwood_il::entity::Entity;
-use dagwood_il::{ClassId, MethodId, NativeId};
+use dagwood_il::{ClassId, MethodId};
 use dagwood_runtime::code::CodeTable;
 use dagwood_runtime::context::Context;
 use dagwood_runtime::entry::Entry;
@@ -88,10 +88,6 @@ pub(crate) fn install(code: &CodeTable, methods: &[Artifact]) -> (Vec<usize>, us
 }
 
 impl Host for Rig<'_> {
-    fn native_slots(&self, _: NativeId) -> usize {
-        2
-    }
-
     fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise> {
         self.natives[call.native.index()](self, call.entry, call.slots)
     }

@@ -89,13 +89,6 @@ impl World<'_> {
 }
 
 impl Host for World<'_> {
-    fn native_slots(&self, native: NativeId) -> usize {
-        match NATIVES.get(native.index()) {
-            Some(row) => row.params.len().max(row.results.len()),
-            None => self.host_type(native).map_or(0, |ty| (ty.params.len() + 1).max(ty.results.len())),
-        }
-    }
-
     fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise> {
         let Some(row) = NATIVES.get(call.native.index()) else {
             return self.host_function(call.native, call.slots);
