@@ -108,13 +108,13 @@ impl Facts {
         })
     }
 
-    /// The check that proves the byte at `index + last` to be in bounds: what it yielded, and the `last` that it was of.
-    pub(super) fn checked(&self, memory: u32, index: Node, last: u64) -> Option<(Node, u64)> {
+    /// What the check yielded that proves the byte at `index + last` to be in bounds.
+    pub(super) fn checked(&self, memory: u32, index: Node, last: u64) -> Option<Node> {
         self.recent(self.from).find_map(|fact| match fact {
             Fact::Checked { memory: of, index: at, last: proven, checked }
-                if *of == memory && *at == index && *proven >= last =>
+                if *of == memory && (*at == index || *checked == index) && *proven >= last =>
             {
-                Some((*checked, *proven))
+                Some(*checked)
             }
             _ => None,
         })

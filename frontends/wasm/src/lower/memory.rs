@@ -5,13 +5,13 @@
 //! An access of `size` bytes at `index + offset` touches bytes up to `index + last`, where `last = offset + size - 1`.
 //!
 //! ```text
-//!   32-bit memory:  boundscheck index + last, length          the sum is below 2^34 and cannot wrap
-//!   64-bit memory:  boundscheck index, length - last          no sum of the index: it could wrap
+//!   boundscheck index, length - last
 //! ```
 //!
-//! `length - last` cannot wrap where the memory is at least that large from its start, because memories never shrink;
-//! otherwise it is `length - umin(last, length)`, which is zero and lets nothing pass. The address is computed from what
-//! the check yields, so that no pass can move the access before its check.
+//! The obvious `boundscheck index + last, length` would wrap in a 64-bit memory, and costs an addition for each access
+//! where the difference is one node for all accesses of a block. It cannot wrap where the memory has `last` bytes from
+//! its start, because memories never shrink; otherwise it is `length - umin(last, length)`, which is zero and lets
+//! nothing pass. The address is computed from what the check yields, so that no pass can move the access before its check.
 //!
 //! No check is needed for a constant index below the size that the memory has from its start, nor where an earlier
 //! check on the same path covers this one.
@@ -171,69 +171,49 @@ impl Lower<'_, '_> {
             unreachable!("validation refuses accesses to arrays")
         };
         let index = self.wide(index);
-        let (index, offset) = self.in_bounds(memory, index, memarg.offset, u64::from(cell.bytes()));
+        let index = self.in_bounds(memory, index, memarg.offset, u64::from(cell.bytes()));
         let base = self.address(View::Memory(memory));
         let place = Place::Symbol(self.cx.memory(memory).contents);
-        let (index, offset) = match (self.b.method().const_bits(index), i32::try_from(offset)) {
-            (Some(bits), _) => match i32::try_from((bits as i64).wrapping_add(offset)) {
-                Ok(offset) => (None, offset),
-                Err(_) => (Some(self.moved(index, offset)), 0),
-            },
-            (None, Ok(offset)) => (Some(index), offset),
-            (None, Err(_)) => (Some(self.moved(index, offset)), 0),
+        let offset = memarg.offset;
+        let constant = self.b.method().const_bits(index).map(|bits| bits.wrapping_add(offset));
+        let (index, offset) = match (constant.map(i32::try_from), i32::try_from(offset)) {
+            (Some(Ok(address)), _) => (None, address),
+            (_, Ok(offset)) => (Some(index), offset),
+            (_, Err(_)) => (Some(self.moved(index, offset)), 0),
         };
         Target { access: Access { place, offset, scale: 1 }, base, index }
     }
 
-    fn moved(&mut self, index: Node, offset: i64) -> Node {
-        let offset = self.b.i64(offset);
+    fn moved(&mut self, index: Node, offset: u64) -> Node {
+        let offset = self.b.i64(offset as i64);
         self.b.op(Opcode::Add, &[index, offset])
     }
 
-    /// Proves `size` bytes at `index + offset` to be in bounds. Gives a proven index, and the offset to add to that.
-    fn in_bounds(&mut self, memory: u32, index: Node, offset: u64, size: u64) -> (Node, i64) {
+    /// Proves `size` bytes at `index + offset` to be in bounds; gives the index as proven.
+    fn in_bounds(&mut self, memory: u32, index: Node, offset: u64, size: u64) -> Node {
         let last = offset.saturating_add(size - 1);
         let end = self.b.method().const_bits(index).and_then(|bits| bits.checked_add(last));
         if end.is_some_and(|end| end < self.least_bytes(memory)) {
-            return (index, offset as i64);
+            return index;
         }
-        let is_64 = self.is_64(memory);
-        let known = self.facts.checked(memory, index, last);
-        let (checked, proven) = match known {
-            Some(known) => known,
-            None => {
-                let checked = if is_64 {
-                    self.check_64(memory, index, last)
-                } else {
-                    self.check_32(memory, index, last)
-                };
-                self.facts.note_checked(memory, index, last, checked);
-                (checked, last)
-            }
-        };
-        if is_64 { (checked, offset as i64) } else { (checked, offset as i64 - proven as i64) }
+        if let Some(checked) = self.facts.checked(memory, index, last) {
+            return checked;
+        }
+        let limit = self.limit(memory, last);
+        let checked = self.b.checked(Opcode::BoundsCheck, Type::I64, &[index, limit], reason::MEMORY);
+        self.facts.note_checked(memory, index, last, checked);
+        checked
     }
 
-    /// Proves byte `index + last` to be in bounds; yields that sum.
-    fn check_32(&mut self, memory: u32, index: Node, last: u64) -> Node {
-        let end = self.moved(index, last as i64);
-        let length = self.length(View::Memory(memory));
-        self.b.checked(Opcode::BoundsCheck, Type::I64, &[end, length], reason::MEMORY)
-    }
-
-    /// Proves byte `index + last` to be in bounds; yields the index.
-    fn check_64(&mut self, memory: u32, index: Node, last: u64) -> Node {
+    /// What an index must be below for byte `index + last` to be in bounds.
+    fn limit(&mut self, memory: u32, last: u64) -> Node {
         let length = self.length(View::Memory(memory));
         let last_node = self.b.i64(last as i64);
-        let limit = match last {
-            0 => length,
-            _ if last <= self.least_bytes(memory) => self.b.op(Opcode::Sub, &[length, last_node]),
-            _ => {
-                let within = self.b.op(Opcode::UMin, &[last_node, length]);
-                self.b.op(Opcode::Sub, &[length, within])
-            }
-        };
-        self.b.checked(Opcode::BoundsCheck, Type::I64, &[index, limit], reason::MEMORY)
+        if last <= self.least_bytes(memory) {
+            return self.b.op(Opcode::Sub, &[length, last_node]);
+        }
+        let within = self.b.op(Opcode::UMin, &[last_node, length]);
+        self.b.op(Opcode::Sub, &[length, within])
     }
 
     // ---- bulk operations ----
