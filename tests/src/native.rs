@@ -1,5 +1,7 @@
 //! Text IL as native code, for tests.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bumpalo::Bump;
 use dagwood_il::entity::Entity;
 use dagwood_il::eval::Value;
@@ -15,13 +17,16 @@ use crate::calls::{Outcome, test_natives};
 
 /// Bytes of the VM context that tests run with.
 const CONTEXT_BYTES: usize = 256;
-/// Bytes that each static has.
-const STATIC_BYTES: usize = 16;
+
+/// The memory of one static. Compiled code writes it, so its words are atomic.
+#[derive(Default)]
+#[repr(align(16))]
+struct Static([AtomicU64; 2]);
 
 /// The methods of a source, compiled.
 pub(crate) struct Compiled {
     jit: Jit,
-    statics: Context,
+    statics: Box<[Static]>,
 }
 
 impl Compiled {
@@ -53,7 +58,7 @@ impl Compiled {
     fn without_code(source: &str) -> Result<Compiled, String> {
         let arena = Bump::new();
         let module = text::parse(source, &arena).map_err(|error| error.to_string())?.module;
-        let statics = Context::new(module.symbols.len() * STATIC_BYTES).map_err(|error| error.to_string())?;
+        let statics: Box<[Static]> = module.symbols.keys().map(|_| Static::default()).collect();
         let options = Options {
             verify: Verify::On,
             verify_code: dagwood_codegen::Verify::On,
@@ -63,7 +68,7 @@ impl Compiled {
         let mut jit = Jit::new(module.clone(), options).map_err(|error| error.to_string())?;
         for (id, symbol) in module.symbols.iter() {
             if let SymbolKind::Static(_) = symbol.kind {
-                jit.bind_symbol(id, statics.address() + id.index() * STATIC_BYTES);
+                jit.bind_symbol(id, (&raw const statics[id.index()]) as usize);
             }
         }
         Ok(Compiled { jit, statics })
@@ -85,8 +90,8 @@ impl Compiled {
     ///
     /// What keeps it from being called.
     pub(crate) fn call(&self, method: MethodId, args: &[Value]) -> Result<Outcome, String> {
-        for offset in (0..self.statics.size_bytes()).step_by(8) {
-            self.statics.set(offset, 0);
+        for word in self.statics.iter().flat_map(|Static(words)| words) {
+            word.store(0, Ordering::Relaxed);
         }
         let mut natives = Natives::new(self.jit.module());
         for (id, native) in test_natives(self.jit.module()) {
