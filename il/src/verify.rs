@@ -156,9 +156,9 @@ rules! {
     /// `virtual`; monitors hold references or `virtual`; the parent is a frame state. A virtual object has a class that
     /// is no interface.
     FrameSlots "frame-slots";
-    /// A `reexecute` frame state is of one moment: from the first root of a path that carries it to a root that leaves
-    /// by it, no root is observable (writes or synchronises). After one, the next moment has another node, even an equal
-    /// one.
+    /// A frame state is of one moment: from the first root of a path that carries it, or leaves by it if its mode is
+    /// `after`, to a root that leaves by it, no root is observable (writes or synchronises). After one, the next moment has
+    /// another node, even an equal one.
     FrameMoment "frame-moment";
     /// A guard assumes something, of statics and fields if of memory. `guard` has a frame state, not of mode `raise`, and
     /// no successors; `guard_br` has successors.

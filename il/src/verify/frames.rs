@@ -1,7 +1,7 @@
 //! Frame states, the virtual objects in them, and the guards that leave by them.
 
 use super::{Cx, Errors, Rule};
-use crate::effects::effects;
+use crate::effects::{Effects, effects};
 use crate::entity::EntityVec;
 use crate::method::{Assumption, Block, FrameMode, GuardInfo, Node, Payload};
 use crate::module::SymbolKind;
@@ -133,6 +133,12 @@ struct FirstUse {
     observed: u32,
 }
 
+/// Whether a frame state that is carried here is of a moment no later than this. One of mode `after` is only if it is left
+/// by: its moment is the end of an operation, of which what carries it may be but a part.
+fn has_moment(mode: FrameMode, effects: &Effects<'_>) -> bool {
+    mode == FrameMode::Reexecute || mode == FrameMode::After && effects.leaves
+}
+
 /// Checks that nothing observable stands between the moment of a frame state and a root that leaves by it.
 fn check_moments(cx: &Cx<'_, '_>, errors: &mut Errors) {
     let method = cx.method;
@@ -145,7 +151,7 @@ fn check_moments(cx: &Cx<'_, '_>, errors: &mut Errors) {
             let effects = effects(cx.module, method, root.node);
             if let Some(frame) = method.frame_of(root.node)
                 && let Payload::Frame(info) = method.payload(frame)
-                && method.frame(info).mode == FrameMode::Reexecute
+                && has_moment(method.frame(info).mode, &effects)
             {
                 let first = match first_uses[frame] {
                     Some(first) if cx.shape.is_above(method, first.block, *block) => first,

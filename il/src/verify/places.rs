@@ -21,11 +21,15 @@ impl Uses {
         for (node, place) in shape.places.iter() {
             heads[node] = place.map(|(block, _)| shape.heads[block]);
         }
-        // Operands stand before their users: going down, a node's users have been seen.
-        for node in method.nodes().rev() {
+        // Virtual objects may stand before what they hold, so the order of the table does not do.
+        let mut pending: Vec<Node> = method.nodes().filter(|node| heads[*node].is_some()).collect();
+        while let Some(node) = pending.pop() {
             let Some(head) = heads[node] else { continue };
             for operand in method.operands(node) {
-                let known = *heads[*operand].get_or_insert(head);
+                let known = *heads[*operand].get_or_insert_with(|| {
+                    pending.push(*operand);
+                    head
+                });
                 if known != head {
                     let opcode = method.opcode(*operand);
                     errors.add(
