@@ -11,7 +11,7 @@
 //! need not be able to restore them: whatever cuts it off ends here or passes through here. The *shim* is compiled for
 //! each signature; it loads the arguments from the buffer, calls the code, and stores the results.
 //!
-//! An [`Activation`] on the stack of `Entry::call` says where the trampoline's frame is; a thread's activations form a
+//! An *activation* on the stack of `Entry::call` says where the trampoline's frame is; a thread's activations form a
 //! list, innermost first, since the host may enter code again.
 
 use std::cell::Cell;

@@ -252,7 +252,7 @@ unsafe fn take(signal: c_int, info: &siginfo_t, context: &mut ucontext_t) -> boo
     let Some(activation) = (unsafe { Activation::innermost() }) else { return false };
     let registers = &mut context.uc_mcontext.gregs;
     // The program counter after `int3` is behind it.
-    let pc = registers[libc::REG_RIP as usize] as usize - usize::from(signal == libc::SIGTRAP);
+    let pc = (registers[libc::REG_RIP as usize] as usize).wrapping_sub(usize::from(signal == libc::SIGTRAP));
     // Signals that were sent, and not caused, have codes up to zero.
     if info.si_code <= 0 || !activation.code_range.contains(&pc) {
         return false;

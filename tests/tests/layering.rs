@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Each crate and the crates of ours it may depend on. `unsafe` marks those that may contain it.
+/// Each crate, its folder, and the crates of ours it may depend on.
 const LAYERS: &[(&str, &str, &[&str])] = &[
     ("dagwood-il", "il", &[]),
     ("dagwood-opt", "opt", &["il"]),
