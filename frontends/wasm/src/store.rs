@@ -265,6 +265,11 @@ impl Store {
         self.state().thread.interrupter()
     }
 
+    /// Forgets that the program was asked to stop, or ran out of fuel.
+    pub fn clear_interrupt(&self) {
+        self.state().thread.clear_interrupt();
+    }
+
     /// Lets the program make this many polls (one for each call and each turn of a loop), or any number.
     pub fn set_fuel(&self, polls: Option<u64>) {
         self.state().thread.set_fuel(polls);

@@ -28,7 +28,6 @@ enum Rule {
     IsZero,
 }
 
-#[expect(clippy::too_many_lines, reason = "a table with one row an operator")]
 #[rustfmt::skip]
 fn rule(operator: &Operator<'_>) -> Option<Rule> {
     use Operator::*;

@@ -113,8 +113,9 @@ impl Store {
 
     /// What a failure is to the embedder.
     fn failed(&self, failure: Failure) -> RunError {
+        let stop = self.state().stopped.take();
         if failure.raised.kind == RaiseKind::Fault
-            && let Some(stop) = self.state().stopped.take()
+            && let Some(stop) = stop
         {
             return match self.stopped(stop) {
                 RunError::Trap(mut trap) => {
