@@ -60,6 +60,10 @@ pub enum Verify {
 /// Why a method was not compiled. It stays as it was.
 #[derive(Debug)]
 pub enum CompileFailure {
+    /// The module does not declare it.
+    Undeclared,
+    /// The frontend built the body of another one.
+    OtherMethod(MethodId),
     /// The frontend did not build it.
     Body(BodyError),
     /// It is not well-formed.
@@ -71,6 +75,10 @@ pub enum CompileFailure {
 impl fmt::Display for CompileFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            CompileFailure::Undeclared => f.write_str("the module does not declare it"),
+            CompileFailure::OtherMethod(other) => {
+                write!(f, "the body that was built for it is that of {other}")
+            }
             CompileFailure::Body(error) => error.fmt(f),
             CompileFailure::Verify(errors) => {
                 f.write_str("not well-formed")?;
@@ -85,7 +93,7 @@ impl Error for CompileFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             CompileFailure::Body(error) => Some(&**error),
-            CompileFailure::Verify(_) => None,
+            CompileFailure::Undeclared | CompileFailure::OtherMethod(_) | CompileFailure::Verify(_) => None,
             CompileFailure::Codegen(error) => Some(error),
         }
     }
@@ -117,11 +125,49 @@ impl Compiler {
         bodies: &dyn Bodies,
     ) -> Result<Artifact, CompileFailure> {
         self.arena.reset();
+        if module.methods.get(id).is_none() {
+            return Err(CompileFailure::Body("the module does not declare it".into()));
+        }
         let mut method = bodies.build(id, &self.arena).map_err(CompileFailure::Body)?;
+        // Its code would be called by another signature.
+        if method.id() != id {
+            return Err(CompileFailure::Body(format!("its body is that of {}", method.id()).into()));
+        }
         if self.verify == Verify::On || cfg!(debug_assertions) {
             verify(module, &method).map_err(CompileFailure::Verify)?;
         }
         let _ = self.strategy.run(module, &mut method);
         self.codegen.compile(module, &method).map_err(CompileFailure::Codegen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwood_codegen::Features;
+    use dagwood_il::entity::Entity;
+    use dagwood_il::{Builder, Folding, Type};
+
+    use super::*;
+
+    #[test]
+    fn only_a_methods_own_body_is_compiled() {
+        let mut module = Module::new();
+        let own = module.declare_method("own", &[], &[]);
+        let other = module.declare_method("other", &[Type::I64], &[]);
+        let target = Target::new(Features::Baseline, dagwood_codegen::Verify::On).expect("a known machine");
+        let mut compiler = Compiler::new(Arc::new(target), dagwood_opt::NONE, Verify::On);
+        let bodies = bodies(|_, arena| {
+            let mut b = Builder::new(arena, &module, own, Folding::On);
+            let entry = b.block();
+            b.switch_to(entry);
+            b.ret(&[]);
+            Ok(b.finish()?)
+        });
+        assert!(compiler.compile(&module, own, &bodies).is_ok());
+        let failures = [(other, "that of method0"), (MethodId::new(7), "does not declare")];
+        for (method, expected) in failures {
+            let failure = compiler.compile(&module, method, &bodies).expect_err("it is not its body");
+            assert!(failure.to_string().contains(expected), "{failure}");
+        }
     }
 }

@@ -5,11 +5,13 @@
 //!
 //! *What it does.* A signal that the processor caused at an instruction in the code that the innermost activation
 //! entered is turned into the trampoline's exit: the handler changes program counter, stack and frame pointer of the
-//! interrupted context and returns. Any other signal goes to the handler that was there before.
+//! interrupted context and returns. So is one in the C library's function that copies, fills or compares memory for that
+//! code; it counts as the code's own, at the call. Any other signal goes to the handler that was there before.
 //!
 //! *Why that is sound.* The instruction that faulted is compiled code, so compiled code was running, and what lies on the
 //! stack between it and the innermost trampoline is frames of compiled code alone: every other function that it
-//! calls is Rust code that has its own instructions elsewhere, and that enters code through a new activation only.
+//! calls is Rust code that has its own instructions elsewhere, and that enters code through a new activation only; and
+//! between a stub that called `memmove` and its like and their fault there is that function alone, which owns nothing.
 //! Frames of compiled code own nothing that must be dropped. The trampoline restores all callee-saved registers, and
 //! returning from the handler restores the signal mask.
 //!
@@ -42,6 +44,9 @@ const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SI
 const SIGNAL_STACK: usize = 64 << 10;
 /// The flag that string instructions run backwards, which no function expects to be set.
 const DIRECTION_FLAG: i64 = 0x400;
+/// The bytes of stack that a stub and a function of the C library on memory may take together. A signal's frame is larger, so a fault of a
+/// handler that interrupted such a function is not taken for one of that function.
+const BULK_STACK: usize = 256;
 
 /// What was installed before, in the order of [`SIGNALS`]; empty as long as our handler is not.
 static PREVIOUS: OnceLock<[libc::sigaction; SIGNALS.len()]> = OnceLock::new();
@@ -252,10 +257,24 @@ unsafe fn take(signal: c_int, info: &siginfo_t, context: &mut ucontext_t) -> boo
     let Some(activation) = (unsafe { Activation::innermost() }) else { return false };
     let registers = &mut context.uc_mcontext.gregs;
     // The program counter after `int3` is behind it.
-    let pc = (registers[libc::REG_RIP as usize] as usize).wrapping_sub(usize::from(signal == libc::SIGTRAP));
+    let mut pc =
+        (registers[libc::REG_RIP as usize] as usize).wrapping_sub(usize::from(signal == libc::SIGTRAP));
+    let (mut fp, sp) =
+        (registers[libc::REG_RBP as usize] as usize, registers[libc::REG_RSP as usize] as usize);
     // Signals that were sent, and not caused, have codes up to zero.
-    if info.si_code <= 0 || !activation.code_range.contains(&pc) {
+    if info.si_code <= 0 {
         return false;
+    }
+    if !activation.code_range.contains(&pc) {
+        let frame = activation.bulk_frame.replace(0);
+        if frame.checked_sub(sp).is_none_or(|used| used > BULK_STACK) {
+            activation.bulk_frame.set(frame);
+            return false;
+        }
+        // SAFETY: the stub's frame begins like every other: the caller's frame pointer, and the address that it returns to,
+        // which is behind the call.
+        let [parent, return_address] = unsafe { ptr::with_exposed_provenance::<[usize; 2]>(frame).read() };
+        (fp, pc) = (parent, return_address.wrapping_sub(1));
     }
     let exit = &activation.exit;
     let thread = activation.entry.thread;
@@ -263,15 +282,22 @@ unsafe fn take(signal: c_int, info: &siginfo_t, context: &mut ucontext_t) -> boo
     let record = unsafe { &mut *thread.fault() };
     // SAFETY: a fault that the processor caused has an address.
     (record.signal, record.pc, record.address) = (signal, pc, unsafe { info.si_addr() } as usize);
-    let sp = registers[libc::REG_RSP as usize] as usize;
     let low = sp.max(thread.stack_limit() - HOST_RESERVE);
     // SAFETY: the stack limit is at least the reserve above the stack's low end, and the trampoline's frame is on that stack.
-    unsafe { record.walk(registers[libc::REG_RBP as usize] as usize, low, exit.fp.get()) };
+    unsafe { record.walk(fp, low, exit.fp.get()) };
     registers[libc::REG_RIP as usize] = exit.pc.get() as i64;
     registers[libc::REG_RSP as usize] = exit.sp.get() as i64;
     registers[libc::REG_RBP as usize] = exit.fp.get() as i64;
     registers[libc::REG_EFL as usize] &= !DIRECTION_FLAG;
     true
+}
+
+/// Says that a stub with the frame pointer `frame` calls a function on memory; or, if that is zero, that it has returned.
+pub(crate) extern "sysv64" fn enter_bulk(frame: usize) {
+    // SAFETY: used in this function alone, which the stub called on the stack below the activation.
+    if let Some(activation) = unsafe { Activation::innermost() } {
+        activation.bulk_frame.set(frame);
+    }
 }
 
 /// Does what would have been done without us.

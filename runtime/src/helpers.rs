@@ -13,9 +13,9 @@ pub fn address(helper: Helper) -> usize {
         Helper::Throw => stubs::throw as *const () as usize,
         Helper::CallNative => stubs::call_native as *const () as usize,
         Helper::Poll => stubs::poll as *const () as usize,
-        Helper::MemoryCopy => memory_copy as *const () as usize,
-        Helper::MemoryFill => memory_fill as *const () as usize,
-        Helper::MemoryCompare => memory_compare as *const () as usize,
+        Helper::MemoryCopy => stubs::memory_copy as *const () as usize,
+        Helper::MemoryFill => stubs::memory_fill as *const () as usize,
+        Helper::MemoryCompare => stubs::memory_compare as *const () as usize,
         Helper::FremF32 => frem_f32 as *const () as usize,
         Helper::FremF64 => frem_f64 as *const () as usize,
         Helper::FmaF32 => fma_f32 as *const () as usize,
@@ -35,30 +35,6 @@ fn round(rounding: Rounding, width: FloatWidth) -> usize {
         (Rounding::Nearest, FloatWidth::F32) => nearest_f32 as *const () as usize,
         (Rounding::Nearest, FloatWidth::F64) => nearest_f64 as *const () as usize,
     }
-}
-
-/// # Safety
-///
-/// `bytes` bytes can be read at `source` and written at `destination`; no Rust reference covers the latter.
-unsafe extern "sysv64" fn memory_copy(destination: *mut u8, source: *const u8, bytes: usize) {
-    // SAFETY: the caller's contract; `copy` allows overlap.
-    unsafe { std::ptr::copy(source, destination, bytes) }
-}
-
-/// # Safety
-///
-/// `bytes` bytes can be written at `destination`; no Rust reference covers them.
-unsafe extern "sysv64" fn memory_fill(destination: *mut u8, byte: i32, bytes: usize) {
-    // SAFETY: the caller's contract.
-    unsafe { std::ptr::write_bytes(destination, byte as u8, bytes) }
-}
-
-/// # Safety
-///
-/// `bytes` bytes can be read at `left` and `right`.
-unsafe extern "sysv64" fn memory_compare(left: *const u8, right: *const u8, bytes: usize) -> i32 {
-    // SAFETY: the caller's contract.
-    unsafe { libc::memcmp(left.cast(), right.cast(), bytes) }
 }
 
 /// Declares functions on floats that compiled code calls.

@@ -13,8 +13,10 @@
 //!
 //! # What the frontend vouches for
 //!
-//! A load or a store through an `addr` goes where the address says. Whoever hands in IL that computes addresses answers for
-//! them, as whoever writes the machine code would; [`crate::fault`] turns a wild one into an error where the system notices it.
+//! A load or a store through an `addr` goes where the address says, and so does an indirect call. Whoever hands in IL that
+//! computes addresses, or binds a symbol to one, answers for them, as whoever writes the machine code would;
+//! [`crate::fault`] turns a wild one into an error where the system notices it. With [`Verify::InDebugBuilds`] a release
+//! build also takes it that the IL is well-formed.
 
 use std::error::Error;
 use std::fmt;
@@ -244,6 +246,10 @@ impl Jit {
     }
 
     /// Says where the storage of a symbol is, for `symbol_address` in code that is compiled from now on.
+    ///
+    /// # Panics
+    ///
+    /// If the module does not declare the symbol.
     pub fn bind_symbol(&mut self, symbol: SymbolId, address: usize) {
         self.symbols[symbol] = Some(address);
     }

@@ -1,4 +1,14 @@
 //! Dagwood's runtime: compiling, installing, calling and unwinding methods.
+//!
+//! ```text
+//!   jit ──► compiler ──► artifact ──► code (in a code space)
+//!    └ call ──► entry ──► shim, machine code ──► stubs ──► unwind, host
+//!                 └ thread, context, memory: what the code runs on
+//! ```
+//!
+//! Who embeds Dagwood needs [`jit`], [`compiler::bodies`], [`thread`], [`context`] and [`natives`]; a frontend with a host of
+//! its own also [`host`], [`memory`] and, to share instances with the interpreter, [`view`]. What safe functions rely on
+//! stands at the head of [`jit`].
 
 pub mod code;
 pub mod compiler;

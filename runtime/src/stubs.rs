@@ -9,6 +9,7 @@
 use std::arch::naked_asm;
 use std::mem::offset_of;
 
+use crate::fault;
 use crate::layout::Slot;
 use crate::unwind::{self, Target};
 
@@ -137,4 +138,65 @@ pub(crate) unsafe extern "sysv64-unwind" fn poll(context: usize) {
         ".cfi_endproc",
         poll = sym unwind::poll,
     )
+}
+
+/// A stub that calls a function of the C library on memory, and says so before and after, so that a fault in there is
+/// one of the code that asked for it. Nothing on the stack then but frames of machine code, since that function is C's.
+macro_rules! memory_stub {
+    ($(#[$documentation:meta])* $name:ident($($operand:ident: $ty:ty),*) -> $result:ty = $function:path) => {
+        $(#[$documentation])*
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "sysv64" fn $name($($operand: $ty),*) -> $result {
+            naked_asm!(
+                ".cfi_startproc",
+                make_frame!(),
+                "mov [rsp], rdi",
+                "mov [rsp + 8], rsi",
+                "mov [rsp + 16], rdx",
+                "mov rdi, rbp",
+                "call {enter_bulk}",
+                "mov rdi, [rsp]",
+                "mov rsi, [rsp + 8]",
+                "mov rdx, [rsp + 16]",
+                "call {function}",
+                "mov [rsp], rax",
+                "xor edi, edi",
+                "call {enter_bulk}",
+                "mov rax, [rsp]",
+                "leave",
+                ".cfi_def_cfa rsp, 8",
+                "ret",
+                ".cfi_endproc",
+                enter_bulk = sym fault::enter_bulk,
+                function = sym $function,
+            )
+        }
+    };
+}
+
+memory_stub! {
+    /// `Helper::MemoryCopy`.
+    ///
+    /// # Safety
+    ///
+    /// Called by compiled code in an activation; no Rust reference covers the bytes at `destination`.
+    memory_copy(destination: *mut u8, source: *const u8, bytes: usize) -> *mut u8 = libc::memmove
+}
+
+memory_stub! {
+    /// `Helper::MemoryFill`.
+    ///
+    /// # Safety
+    ///
+    /// As [`memory_copy`].
+    memory_fill(destination: *mut u8, byte: i32, bytes: usize) -> *mut u8 = libc::memset
+}
+
+memory_stub! {
+    /// `Helper::MemoryCompare`.
+    ///
+    /// # Safety
+    ///
+    /// Called by compiled code in an activation.
+    memory_compare(left: *const u8, right: *const u8, bytes: usize) -> i32 = libc::memcmp
 }

@@ -127,6 +127,10 @@ impl Jit {
     /// # Errors
     ///
     /// If its signature is another.
+    ///
+    /// # Panics
+    ///
+    /// If the module does not declare it.
     pub fn typed<A: Scalars, R: Scalars>(&self, method: MethodId) -> Result<Typed<'_, A, R>, SignatureError> {
         let declared = self.module().method_signature(method);
         let asked = Signature::new(&A::types(), &R::types());
