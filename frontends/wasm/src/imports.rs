@@ -29,6 +29,10 @@ impl Caller<'_> {
     }
 
     /// Lends the bytes of that memory; no bytes where there is none.
+    ///
+    /// # Panics
+    ///
+    /// If `use_bytes` uses the store.
     pub fn with_memory<R>(&self, use_bytes: impl FnOnce(&mut [u8]) -> R) -> R {
         match self.memory() {
             Some(memory) => self.store.with_memory(memory, use_bytes),

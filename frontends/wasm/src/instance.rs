@@ -20,7 +20,7 @@ use crate::store::{
     Cell, Extern, Func, FuncData, Global, GlobalData, InstanceData, InstanceId, RunError, State, Store,
     Table, Tag, host_word, no_memory,
 };
-use crate::trap::{self, Trap, reason};
+use crate::trap::{Trap, reason};
 use crate::value::Val;
 
 /// An instance of a module in a store.
@@ -109,10 +109,7 @@ impl Instance {
 
 /// A trap that instantiation makes itself.
 fn out_of_bounds(reason: u16) -> RunError {
-    let kind = RaiseKind::Bounds;
-    let message = trap::message(kind, reason).into();
-    let trap = Trap { kind, reason, exception: None, message, backtrace: Vec::new(), omitted: 0 };
-    RunError::Trap(Box::new(trap))
+    RunError::Trap(Box::new(Trap::new(RaiseKind::Bounds, reason)))
 }
 
 impl State {
@@ -145,8 +142,10 @@ impl State {
                 Extern::Tag(tag) => data.tags.push(*tag),
             }
         }
+        let hosts = self.host_contexts(id, &data)?;
         self.make_tables_and_memories(&mut data)?;
-        self.make_records(id, &mut data)?;
+        // Nothing below fails, so that no record of an instance that is not there can be found.
+        self.make_records(id, &mut data, hosts);
         self.make_globals(&mut data);
         data.elements = evaluate_elements(self, &data);
         self.view.open(start..start + data.context.size_bytes());
@@ -186,13 +185,14 @@ impl State {
     }
 
     /// Fills the records of all functions.
-    fn make_records(&mut self, id: InstanceId, data: &mut InstanceData) -> Result<(), Error> {
+    fn make_records(&mut self, id: InstanceId, data: &mut InstanceData, hosts: Vec<Rc<Context>>) {
+        let mut hosts = hosts.into_iter();
         let compiled = Rc::clone(&data.compiled);
         let (lowering, module) = (compiled.lowering(), compiled.module());
         for (index, ty) in module.functions.iter().enumerate() {
             let index = index as u32;
             let (code, context) = match data.functions.get(index as usize) {
-                Some(func) => self.imported_function(id, data, *func, index)?,
+                Some(func) => self.imported_function(data, *func, index, &mut hosts),
                 None => {
                     let ty = module.function_type(index).clone();
                     self.functions.push(FuncData::Wasm { instance: id, index, ty });
@@ -213,37 +213,49 @@ impl State {
                 data.context.set((record + offset) as usize, word);
             }
         }
-        Ok(())
+    }
+
+    /// For each import of a host function, the context that tells it apart.
+    fn host_contexts(&self, id: InstanceId, data: &InstanceData) -> Result<Vec<Rc<Context>>, Error> {
+        let hosts = data
+            .functions
+            .iter()
+            .filter(|func| matches!(self.functions[func.index()], FuncData::Host { .. }));
+        let context = |func: &Func| {
+            let context = Context::new(INSTANCE as usize + 8).map_err(no_memory)?;
+            context.attach(&self.thread);
+            context.set(INSTANCE as usize, host_word(func.number(), id));
+            Ok(Rc::new(context))
+        };
+        hosts.map(context).collect()
     }
 
     /// Code and context of a function that is imported at `index`.
     fn imported_function(
         &mut self,
-        id: InstanceId,
         data: &InstanceData,
         func: Func,
         index: u32,
-    ) -> Result<(u64, u64), Error> {
+        hosts: &mut impl Iterator<Item = Rc<Context>>,
+    ) -> (u64, u64) {
         let lowering = data.compiled.lowering();
         match &mut self.functions[func.index()] {
             FuncData::Wasm { instance, index, .. } => {
                 let exporter = &self.instances[instance.index()];
                 let record = exporter.compiled.lowering().layout().function(*index);
                 let word = |offset| exporter.context.get((record + offset) as usize);
-                Ok((word(RECORD_CODE), word(RECORD_CONTEXT)))
+                (word(RECORD_CODE), word(RECORD_CONTEXT))
             }
             FuncData::Host { record, .. } => {
                 let own = data.context.address() as u64 + u64::from(lowering.layout().function(index));
                 record.get_or_insert(own);
-                let context = Rc::new(Context::new(INSTANCE as usize + 8).map_err(no_memory)?);
-                context.attach(&self.thread);
-                context.set(INSTANCE as usize, host_word(func.number(), id));
+                let context = hosts.next().expect("every import of a host function has a context");
                 let start = context.address();
                 self.view.open(start..start + context.size_bytes());
                 self.host_contexts.push(context);
                 let method = lowering.host_method(lowering.module().functions[index as usize]);
                 let method = method.expect("there is a way to the host for the type of every import");
-                Ok((data.compiled.code_address(method), start as u64))
+                (data.compiled.code_address(method), start as u64)
             }
         }
     }

@@ -92,6 +92,8 @@ handles! {
     Global;
     /// A tag in a store.
     Tag;
+    /// An exception that was handed to the embedder.
+    Exception;
     /// The number of an instance in a store.
     InstanceId;
 }
@@ -363,7 +365,10 @@ impl Store {
             Val::FuncRef(None) | Val::ExternRef(None) | Val::ExnRef(None) => 0,
             Val::FuncRef(Some(func)) => self.state().record(func)?,
             Val::ExternRef(Some(number)) => u64::from(number) + 1,
-            Val::ExnRef(Some(address)) => address,
+            Val::ExnRef(Some(exception)) => {
+                let address = self.state().exceptions.address(exception);
+                address.ok_or_else(|| Error::new(ErrorKind::Usage, "the exception is of another store"))?
+            }
         })
     }
 
@@ -376,7 +381,7 @@ impl Store {
             ValType::F64 => Val::F64(bits),
             ValType::FuncRef => Val::FuncRef(self.state().function_at(bits)),
             ValType::ExternRef => Val::ExternRef((bits != 0).then(|| (bits - 1) as u32)),
-            ValType::ExnRef => Val::ExnRef((bits != 0).then_some(bits)),
+            ValType::ExnRef => Val::ExnRef((bits != 0).then(|| self.state().exceptions.hand_out(bits))),
         }
     }
 }
@@ -384,7 +389,8 @@ impl Store {
 impl State {
     /// The address of a record of a function.
     fn record(&self, func: Func) -> Result<u64, Error> {
-        match &self.functions[func.index()] {
+        let data = self.functions.get(func.index());
+        match data.ok_or_else(|| Error::new(ErrorKind::Usage, "the function is of another store"))? {
             FuncData::Wasm { instance, index, .. } => {
                 let instance = &self.instances[instance.index()];
                 let offset = instance.compiled.lowering().layout().function(*index);

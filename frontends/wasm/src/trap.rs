@@ -6,7 +6,8 @@
 use std::fmt;
 
 use dagwood_il::RaiseKind;
-use dagwood_il::interp::Raised;
+
+use crate::store::Exception;
 
 /// Reasons of raises, by kind.
 pub mod reason {
@@ -85,14 +86,19 @@ pub enum HostStop {
     Exit(u32),
     /// The host function failed.
     Failed(Box<dyn std::error::Error + Send + Sync>),
-    /// It raises; the program can catch that if it is an exception.
-    Raised(Raised),
+    /// It traps like a program, or throws the exception of a trap, which the calling program can catch.
+    Trap(Box<Trap>),
 }
 
 impl HostStop {
     /// The host function failed with an error or a message.
     pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HostStop {
         HostStop::Failed(error.into())
+    }
+
+    /// The host function traps with a kind and a reason.
+    pub fn trap(kind: RaiseKind, reason: u16) -> HostStop {
+        HostStop::Trap(Box::new(Trap::new(kind, reason)))
     }
 }
 
@@ -104,13 +110,21 @@ pub struct Trap {
     /// What tells traps of one kind apart.
     pub reason: u16,
     /// The exception, for an uncaught one.
-    pub exception: Option<u64>,
+    pub exception: Option<Exception>,
     /// What happened, in the words of the specification, or the host's.
     pub message: String,
     /// Where the program stood, the innermost function first.
     pub backtrace: Vec<Frame>,
     /// How many functions further outward the backtrace does not name.
     pub omitted: u64,
+}
+
+impl Trap {
+    /// A trap without a backtrace, in the words of the specification.
+    pub fn new(kind: RaiseKind, reason: u16) -> Trap {
+        let message = message(kind, reason).into();
+        Trap { kind, reason, exception: None, message, backtrace: Vec::new(), omitted: 0 }
+    }
 }
 
 impl fmt::Display for Trap {

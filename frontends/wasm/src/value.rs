@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::store::Func;
+use crate::store::{Exception, Func};
 use crate::types::ValType;
 
 /// A value of a WebAssembly program. Floats are kept as bits, so that NaNs keep theirs.
@@ -20,8 +20,8 @@ pub enum Val {
     FuncRef(Option<Func>),
     /// A number that the host chose, or null.
     ExternRef(Option<u32>),
-    /// An exception, by its address, or null.
-    ExnRef(Option<u64>),
+    /// An exception, or null.
+    ExnRef(Option<Exception>),
 }
 
 impl Val {
@@ -95,7 +95,7 @@ impl fmt::Display for Val {
             Val::FuncRef(None) | Val::ExternRef(None) | Val::ExnRef(None) => f.write_str("null"),
             Val::FuncRef(Some(func)) => write!(f, "function {}", func.number()),
             Val::ExternRef(Some(number)) => write!(f, "extern {number}"),
-            Val::ExnRef(Some(address)) => write!(f, "exception {address:#x}"),
+            Val::ExnRef(Some(exception)) => write!(f, "exception {}", exception.number()),
         }
     }
 }

@@ -6,8 +6,9 @@
 use std::ops::Range;
 
 use dagwood_runtime::memory::{Limits, LinearMemory};
+use indexmap::IndexSet;
 
-use super::{State, no_memory};
+use super::{Exception, State, no_memory};
 use crate::error::Error;
 use crate::layout::{EXCEPTION_ESCAPED, EXCEPTION_TAG, EXCEPTION_VALUES, WORD_BYTES};
 
@@ -22,6 +23,8 @@ pub(crate) struct Heap {
     next: usize,
     /// By size: offsets of blocks that are free.
     free: [Vec<u32>; SIZES],
+    /// The addresses of exceptions that the embedder has seen, by handle.
+    handed_out: IndexSet<u64>,
 }
 
 impl Heap {
@@ -29,7 +32,7 @@ impl Heap {
         let max_bytes = max_bytes.min(1 << 31);
         let limits = Limits { cap: max_bytes, reserve: max_bytes };
         let memory = LinearMemory::new(max_bytes, &limits).map_err(no_memory)?;
-        Ok(Heap { memory, next: 0, free: std::array::from_fn(|_| Vec::new()) })
+        Ok(Heap { memory, next: 0, free: std::array::from_fn(|_| Vec::new()), handed_out: IndexSet::new() })
     }
 
     /// The addresses of the heap.
@@ -63,6 +66,25 @@ impl Heap {
         }
     }
 
+    /// A handle of an exception, which from now on is not freed.
+    pub(crate) fn hand_out(&mut self, address: u64) -> Exception {
+        if let Some(offset) = self.offset(address) {
+            self.set(offset + EXCEPTION_ESCAPED as usize, 1);
+        }
+        Exception::new(self.handed_out.insert_full(address).0)
+    }
+
+    /// The exception that a handle is of.
+    pub(crate) fn address(&self, exception: Exception) -> Option<u64> {
+        self.handed_out.get_index(exception.index()).copied()
+    }
+
+    /// Where in the heap an exception is.
+    fn offset(&self, address: u64) -> Option<usize> {
+        let offset = usize::try_from(address).ok()?.checked_sub(self.memory.address())?;
+        (offset + EXCEPTION_VALUES as usize <= self.memory.len()).then_some(offset)
+    }
+
     fn get(&self, offset: usize) -> u64 {
         let mut word = [0; 8];
         word.copy_from_slice(&self.memory.as_slice()[offset..offset + 8]);
@@ -84,13 +106,7 @@ fn size_of(values: u64) -> Option<usize> {
 impl State {
     /// Frees an exception that was caught, unless a reference to it was taken.
     pub(crate) fn free_exception(&mut self, address: u64) {
-        let heap = self.exceptions.range();
-        let Some(offset) = usize::try_from(address).ok().and_then(|at| at.checked_sub(heap.start)) else {
-            return;
-        };
-        if offset + EXCEPTION_VALUES as usize > heap.len() {
-            return;
-        }
+        let Some(offset) = self.exceptions.offset(address) else { return };
         let tag = self.exceptions.get(offset + EXCEPTION_TAG as usize);
         if let Some(payload) = (tag as usize).checked_sub(1).and_then(|tag| self.tags.get(tag)) {
             let values = payload.params.len() as u64;

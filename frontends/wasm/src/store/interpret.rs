@@ -17,7 +17,7 @@ use il::interp::{Fault, Host, Interpreter, Limits, Program, Raised, Stop, TraceE
 use il::{Method, MethodId, NativeId, RaiseKind, Signature, SymbolId};
 
 use super::Store;
-use super::run::{Failure, MAX_NESTED_RUNS};
+use super::run::{Failure, Nested};
 use crate::engine::{Engine, interpreted_address};
 use crate::lower::NATIVES;
 use crate::trap::Frame;
@@ -140,13 +140,8 @@ impl Host for World<'_> {
         args: &[Value],
     ) -> Result<Values, Raised> {
         let method = self.engine.method_at(address).ok_or(Fault { address })?;
-        if self.store.state().depth >= MAX_NESTED_RUNS {
-            return Err(Raised::new(RaiseKind::StackOverflow, 0));
-        }
-        self.store.state().depth += 1;
-        let result = self.store.interpret_at(method, context, args);
-        self.store.state().depth -= 1;
-        result.map_err(|failure| failure.raised)
+        let _nested = Nested::enter(self.store)?;
+        self.store.interpret_at(method, context, args).map_err(|failure| failure.raised)
     }
 
     fn native(&mut self, native: NativeId, _: u64, args: &[Value]) -> Result<Values, Raised> {

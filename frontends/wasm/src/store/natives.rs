@@ -157,16 +157,29 @@ impl Store {
         let instance = InstanceId::new((word >> 32) as usize);
         let args: Vec<Val> = ty.params.iter().zip(args).map(|(ty, bits)| self.value(*ty, *bits)).collect();
         let caller = Caller { store: self, instance: Some(instance) };
-        function.call(&caller, &args).and_then(|results| self.host_results(&ty, &results)).map_err(|stop| {
-            let code = if matches!(stop, HostStop::Exit(_)) { reason::EXIT } else { reason::HOST };
-            match stop {
-                HostStop::Raised(raised) => raised,
-                stop => {
-                    self.state().stopped = Some(stop);
-                    Raised::new(RaiseKind::Fault, code)
+        let results = function.call(&caller, &args);
+        results.and_then(|results| self.host_results(&ty, &results)).map_err(|stop| self.raised(stop))
+    }
+
+    /// What a stop raises in the program that called the host. A fault is explained by what the store keeps.
+    fn raised(&self, stop: HostStop) -> Raised {
+        let mut state = self.state();
+        let code = match &stop {
+            HostStop::Exit(_) => reason::EXIT,
+            HostStop::Failed(_) => reason::HOST,
+            HostStop::Trap(trap) => match (trap.kind, trap.exception) {
+                (RaiseKind::Fault, _) => reason::HOST,
+                (RaiseKind::Guest, exception) => {
+                    match exception.and_then(|exception| state.exceptions.address(exception)) {
+                        Some(object) => return Raised::guest(object),
+                        None => reason::HOST,
+                    }
                 }
-            }
-        })
+                (kind, _) => return Raised::new(kind, trap.reason),
+            },
+        };
+        state.stopped = Some(stop);
+        Raised::new(RaiseKind::Fault, code)
     }
 
     /// The results of a host function as words, if they are of its type.

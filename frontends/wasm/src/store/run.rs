@@ -62,6 +62,27 @@ impl Failure {
     }
 }
 
+/// A run inside of others.
+pub(super) struct Nested<'s>(&'s Store);
+
+impl<'s> Nested<'s> {
+    /// Begins a run, unless there are too many already.
+    pub(super) fn enter(store: &'s Store) -> Result<Nested<'s>, Raised> {
+        let mut state = store.state();
+        if state.depth >= MAX_NESTED_RUNS {
+            return Err(Raised::new(RaiseKind::StackOverflow, 0));
+        }
+        state.depth += 1;
+        Ok(Nested(store))
+    }
+}
+
+impl Drop for Nested<'_> {
+    fn drop(&mut self) {
+        self.0.state().depth -= 1;
+    }
+}
+
 impl Store {
     /// Calls a function.
     ///
@@ -69,7 +90,8 @@ impl Store {
     ///
     /// A [`RunError`].
     pub fn call(&self, func: Func, args: &[Val]) -> Result<Vec<Val>, RunError> {
-        let data = self.state().functions[func.index()].clone();
+        let data = self.state().functions.get(func.index()).cloned();
+        let data = data.ok_or_else(|| Error::new(ErrorKind::Usage, "the function is of another store"))?;
         let ty = data.ty();
         if !args.iter().map(Val::ty).eq(ty.params.iter().copied()) {
             let given: Vec<ValType> = args.iter().map(Val::ty).collect();
@@ -94,21 +116,16 @@ impl Store {
 
     /// Runs a function of an instance.
     fn run(&self, instance: InstanceId, function: u32, words: &[u64]) -> Result<Vec<u64>, Failure> {
-        if self.state().depth >= MAX_NESTED_RUNS {
-            return Err(Failure::new(Raised::new(RaiseKind::StackOverflow, 0), None));
-        }
-        self.state().depth += 1;
+        let _nested = Nested::enter(self).map_err(|raised| Failure::new(raised, None))?;
         let (compiled, context) = {
             let state = self.state();
             let data = &state.instances[instance.index()];
             (Rc::clone(&data.compiled), Rc::clone(&data.context))
         };
-        let result = match self.engine().options().mode {
+        match self.engine().options().mode {
             Mode::Interpret => self.interpret(compiled.lowering().method(function), &context, words),
             Mode::Native => self.run_native(&compiled, function, &context, words),
-        };
-        self.state().depth -= 1;
-        result
+        }
     }
 
     /// What a failure is to the embedder.
@@ -127,7 +144,7 @@ impl Store {
         }
         let Raised { kind, reason, object } = failure.raised;
         let message = failure.message.unwrap_or_else(|| trap::message(kind, reason).into());
-        let exception = (kind == RaiseKind::Guest).then_some(object);
+        let exception = (kind == RaiseKind::Guest).then(|| self.state().exceptions.hand_out(object));
         let Failure { backtrace, omitted, .. } = failure;
         RunError::Trap(Box::new(Trap { kind, reason, exception, message, backtrace, omitted }))
     }
@@ -136,7 +153,7 @@ impl Store {
     fn stopped(&self, stop: HostStop) -> RunError {
         match stop {
             HostStop::Exit(code) => RunError::Exit(code),
-            HostStop::Raised(raised) => self.failed(Failure::new(raised, None)),
+            HostStop::Trap(trap) => RunError::Trap(trap),
             HostStop::Failed(error) => {
                 let raised = Raised::new(RaiseKind::Fault, trap::reason::HOST);
                 self.failed(Failure::new(raised, Some(error.to_string())))
@@ -150,12 +167,7 @@ impl From<RunError> for HostStop {
         match error {
             RunError::Exit(code) => HostStop::Exit(code),
             RunError::Usage(error) => HostStop::Failed(Box::new(error)),
-            RunError::Trap(trap) if trap.kind == RaiseKind::Fault => HostStop::Failed(trap),
-            RunError::Trap(trap) => HostStop::Raised(Raised {
-                kind: trap.kind,
-                reason: trap.reason,
-                object: trap.exception.unwrap_or(0),
-            }),
+            RunError::Trap(trap) => HostStop::Trap(trap),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use dagwood_il::RaiseKind;
-use dagwood_il::interp::Raised;
 use dagwood_runtime::thread::Interrupt;
 
 use super::{FUNCTIONS, MODULE, Outcome, Wasi};
@@ -33,7 +32,7 @@ pub fn define(linker: &mut Linker, wasi: Wasi) -> Rc<RefCell<Wasi>> {
                 Ok(Outcome::Errno(errno)) => Ok(vec![Val::I32(errno as i32)]),
                 Ok(Outcome::Exit(code)) => Err(HostStop::Exit(code)),
                 Err(super::CallError::Interrupted) => {
-                    Err(HostStop::Raised(Raised::new(RaiseKind::Interrupt, Interrupt::Timeout.reason())))
+                    Err(HostStop::trap(RaiseKind::Interrupt, Interrupt::Timeout.reason()))
                 }
                 Err(error) => Err(HostStop::failed(error)),
             }
