@@ -126,12 +126,12 @@ impl Compiler {
     ) -> Result<Artifact, CompileFailure> {
         self.arena.reset();
         if module.methods.get(id).is_none() {
-            return Err(CompileFailure::Body("the module does not declare it".into()));
+            return Err(CompileFailure::Undeclared);
         }
         let mut method = bodies.build(id, &self.arena).map_err(CompileFailure::Body)?;
         // Its code would be called by another signature.
         if method.id() != id {
-            return Err(CompileFailure::Body(format!("its body is that of {}", method.id()).into()));
+            return Err(CompileFailure::OtherMethod(method.id()));
         }
         if self.verify == Verify::On || cfg!(debug_assertions) {
             verify(module, &method).map_err(CompileFailure::Verify)?;

@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use dagwood_codegen::Helper;
 use dagwood_il::entity::Entity;
 use dagwood_il::{KindSet, MethodId, RaiseKind};
 use dagwood_runtime::entry::Entry;
@@ -63,6 +64,32 @@ fn the_message_names_the_fault() {
     let nowhere = rig.code.space().range().end - 2;
     let raise = rig.call(0, nowhere as u64, 0).expect_err("nothing is placed there");
     assert!(raise.to_string().contains("outside of any method"), "{raise}");
+}
+
+#[test]
+fn a_fault_of_memory_in_bulk_is_the_codes_own() {
+    install_fault_handler().expect("handlers can be installed");
+    for helper in [Helper::MemoryCopy, Helper::MemoryFill, Helper::MemoryCompare] {
+        let outer = Asm::new(16).bytes(SPOIL).call(1, 10, &[]).ret().done();
+        // mov rdi, rsi
+        let inner = Asm::new(32).bytes(SPOIL).bytes(&[0x48, 0x89, 0xf7]).helper(helper, 20, &[]).ret().done();
+        let rig = Rig::new(&[outer, inner], vec![]);
+        let mut bytes = [7u8; 64];
+        let good = bytes.as_mut_ptr().expose_provenance() as u64;
+        for (address, count) in [(0, 1), (16, 100_000), (1 << 46, 32), (0xdead_beef_dead_beef, 4096)] {
+            keeps_registers(|| {
+                let raise = rig.call(0, address, count).expect_err("nothing is mapped there");
+                let fault = cause(&raise);
+                assert_eq!((fault.signal, fault.method), (libc::SIGSEGV, Some(MethodId::new(1))));
+                let methods: Vec<usize> =
+                    raise.trace.frames().iter().map(|frame| frame.method.index()).collect();
+                assert_eq!(methods, [1, 0], "{helper:?} at {address:#x}");
+                assert!(!rig.thread.is_entered());
+            });
+            rig.call(0, good, 64).expect("memory that is there does not fault");
+            rig.call(0, address, 0).expect("no bytes do not fault");
+        }
+    }
 }
 
 #[test]
