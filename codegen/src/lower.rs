@@ -19,6 +19,7 @@
 //! Nothing recurses over the method. Each root is lowered once, each pure node at most once in its block.
 
 mod arith;
+mod bytes;
 mod call;
 mod check;
 mod compare;
@@ -27,6 +28,7 @@ mod convert;
 mod divide;
 mod float;
 mod memory;
+mod shadow;
 
 pub(crate) use check::{UNREACHABLE, kind_of};
 
@@ -44,6 +46,7 @@ use crate::imports::Imports;
 use crate::place::{Placement, is_cheap};
 use crate::ssa::{Binding, Locals, MAX_BLOCK_PARAMS};
 use crate::target::Target;
+use shadow::Shadow;
 
 /// What stands for a value in the tables while there is none.
 fn no_value() -> Value {
@@ -106,15 +109,6 @@ impl Children {
             }
         }
     }
-}
-
-/// Memory of the VM for locals that have an address.
-#[derive(Clone, Copy)]
-struct Shadow {
-    /// The top of the shadow stack when the method was entered, where its slots begin.
-    base: Value,
-    /// The top while it runs.
-    top: Value,
 }
 
 /// A method being lowered.
@@ -531,7 +525,10 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
             Opcode::RefAddress => self.operand(node, 0),
             Opcode::Load => self.load(node)?,
             Opcode::Store => return self.store(node),
-            Opcode::MemoryCopy | Opcode::MemoryFill => return self.memory_operation(node),
+            Opcode::MemoryCopy | Opcode::MemoryFill => {
+                self.memory_operation(node);
+                return Ok(());
+            }
             Opcode::MemoryCompare => self.memory_compare(node),
             Opcode::Fence => {
                 self.ins().fence();

@@ -211,7 +211,7 @@ pub struct LocalData<'a> {
     pub ty: Type,
 }
 
-/// A local whose address is taken.
+/// A local whose address is taken. Its bytes are zero when the method is entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotData<'a> {
     /// The frontend's name for it, unique in the method.

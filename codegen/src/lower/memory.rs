@@ -1,20 +1,12 @@
-//! Memory: loads and stores, bytes in bulk, and the addresses of things.
+//! Loads and stores, and the addresses of things.
 
-use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{GlobalValue, GlobalValueData, InstBuilder, MemFlagsData, Value, types};
 use dagwood_il::entity::Entity;
 use dagwood_il::layout::context::THREAD;
-use dagwood_il::layout::thread::{SHADOW_LIMIT, SHADOW_TOP, STACK_LIMIT};
-use dagwood_il::verify::MAX_SLOT_BYTES;
-use dagwood_il::{Access, MethodId, Node, Opcode, Payload, RaiseKind, Slot, SymbolId, Type};
+use dagwood_il::layout::thread::STACK_LIMIT;
+use dagwood_il::{Access, MethodId, Node, Opcode, Payload, Slot, SymbolId, Type};
 
-use super::check::trap_of;
-use super::{Lower, Result, Shadow, clif_type};
-use crate::artifact::Helper;
-use crate::imports::Handled;
-
-/// What a frame's slots are aligned to.
-const SLOT_ALIGN: u32 = 16;
+use super::{Lower, Result, clif_type};
 
 /// Accesses that do not trap; any address will do.
 pub(super) fn flags() -> MemFlagsData {
@@ -88,25 +80,6 @@ impl Lower<'_, '_, '_> {
         Ok(())
     }
 
-    // ---- bytes in bulk ----
-
-    pub(super) fn memory_operation(&mut self, node: Node) -> Result<()> {
-        let helper = match self.method.opcode(node) {
-            Opcode::MemoryCopy => Helper::MemoryCopy,
-            _ => Helper::MemoryFill,
-        };
-        let (first, second) = self.operands(node);
-        let count = self.operand(node, 2);
-        self.call_helper(helper, Handled::No, &[first, second, count]);
-        Ok(())
-    }
-
-    pub(super) fn memory_compare(&mut self, node: Node) -> Value {
-        let (left, right) = self.operands(node);
-        let count = self.operand(node, 2);
-        self.call_pure_helper(Helper::MemoryCompare, &[left, right, count])
-    }
-
     // ---- addresses ----
 
     pub(super) fn symbol_address(&mut self, symbol: SymbolId) -> Value {
@@ -130,66 +103,6 @@ impl Lower<'_, '_, '_> {
     pub(super) fn thread(&mut self) -> Value {
         let context = self.context;
         self.ins().load(types::I64, trusted().with_readonly(), context, THREAD)
-    }
-
-    // ---- the shadow stack ----
-
-    /// Takes memory for the slots. A method that only has handlers remembers the top, to take back what the callees held
-    /// when they raised.
-    pub(super) fn take_shadow(&mut self) -> Result<()> {
-        let mut bytes = 0u64;
-        for slot in self.method.slots() {
-            let data = self.method.slot(slot);
-            bytes = bytes.next_multiple_of(data.align.clamp(1, SLOT_ALIGN).into());
-            let offset = u32::try_from(bytes).ok();
-            bytes += u64::from(data.size_bytes);
-            match offset.filter(|_| bytes <= MAX_SLOT_BYTES) {
-                Some(offset) => self.slot_offsets.push(offset),
-                None => return Err(self.limit("bytes of locals with addresses", MAX_SLOT_BYTES as usize)),
-            }
-        }
-        let bytes = bytes.next_multiple_of(SLOT_ALIGN.into());
-        let has_handlers = self.cfg.order().iter().any(|block| !self.cfg.raise_points(*block).is_empty());
-        if bytes == 0 && !has_handlers {
-            return Ok(());
-        }
-        let thread = self.thread();
-        let base = self.ins().load(types::I64, trusted(), thread, SHADOW_TOP);
-        self.shadow = Some(Shadow { base, top: base });
-        if bytes == 0 {
-            return Ok(());
-        }
-        let bytes = self.iconst(types::I64, bytes);
-        let top = self.ins().iadd(base, bytes);
-        let limit = self.ins().load(types::I64, trusted(), thread, SHADOW_LIMIT);
-        self.raise_overflow_if_above(top, limit);
-        self.ins().store(trusted(), top, thread, SHADOW_TOP);
-        self.shadow = Some(Shadow { base, top });
-        Ok(())
-    }
-
-    /// The overflow belongs to the call of this method: no handler of its own sees it.
-    fn raise_overflow_if_above(&mut self, top: Value, limit: Value) {
-        let is_above = self.ins().icmp(IntCC::UnsignedGreaterThan, top, limit);
-        self.ins().trapnz(is_above, trap_of(RaiseKind::StackOverflow));
-    }
-
-    /// Gives back what callees held when they raised into this method.
-    pub(super) fn restore_shadow(&mut self) {
-        if let Some(Shadow { top, .. }) = self.shadow {
-            let thread = self.thread();
-            self.ins().store(trusted(), top, thread, SHADOW_TOP);
-        }
-    }
-
-    /// Gives back the slots' memory before the method ends.
-    pub(super) fn release_shadow(&mut self) {
-        if let Some(Shadow { base, top }) = self.shadow
-            && base != top
-        {
-            let thread = self.thread();
-            self.ins().store(trusted(), base, thread, SHADOW_TOP);
-        }
     }
 
     /// The global value that a prologue compares the stack pointer with.
