@@ -26,15 +26,33 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The names under `[dependencies]` of a manifest.
+/// The names of all that a manifest's crate is built with: those in sections of dependencies, for some targets or for all,
+/// and those that have a section of their own. What only its tests use is free.
 fn dependencies(manifest: &str) -> Vec<String> {
-    let section = manifest.lines().skip_while(|line| line.trim() != "[dependencies]").skip(1);
-    section
-        .take_while(|line| !line.starts_with('['))
-        .filter_map(|line| line.split(['=', '.', ' ']).next())
-        .filter(|name| !name.is_empty() && !name.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
+    let (mut names, mut is_inside) = (Vec::new(), false);
+    for line in manifest.lines().map(str::trim) {
+        if let Some(header) = line.strip_prefix('[').and_then(|line| line.split(']').next()) {
+            let (before, own) = match header.rsplit_once("dependencies") {
+                Some((before, own)) => (before, own.strip_prefix('.')),
+                None => ("dev-", None),
+            };
+            let is_built_with = !before.ends_with("dev-") && before != "workspace.";
+            is_inside = is_built_with && own.is_none();
+            names.extend(own.filter(|_| is_built_with).map(str::to_owned));
+        } else if is_inside && !line.is_empty() && !line.starts_with('#') {
+            names.extend(line.split(['=', '.', ' ']).next().map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn dependencies_are_found_in_every_section() {
+    let manifest = "[workspace.dependencies]\nz = \"1\"\n[package]\nname = \"x\"\n[dependencies]\n# one\na.workspace = true\nb = \"1\"\n\n\
+                    [target.'cfg(unix)'.dependencies]\nc = { path = \"c\" }\n[dependencies.d]\npath = \"d\"\n\
+                    [build-dependencies]\ne = \"1\"\n[dev-dependencies]\nf = \"1\"\n[dev-dependencies.g]\nh = \"1\"\n\
+                    [lints]\nworkspace = true\n";
+    assert_eq!(dependencies(manifest), ["a", "b", "c", "d", "e"]);
 }
 
 #[test]
