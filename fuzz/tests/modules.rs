@@ -25,7 +25,10 @@ fn corpus() -> Vec<Vec<u8>> {
 
 /// Parses, compiles and instantiates; an error is fine, and says where.
 fn survive(bytes: Vec<u8>, mode: Mode) -> Result<(), String> {
-    let module = Module::parse(bytes).map_err(|error| error.to_string())?;
+    let module = Module::parse(bytes).map_err(|error| {
+        assert!(error.offset().is_some(), "an error in a module says where: {error}");
+        error.to_string()
+    })?;
     let engine =
         Engine::new(EngineOptions { mode, ..EngineOptions::default() }).map_err(|error| error.to_string())?;
     let compiled = engine.compile(module).map_err(|error| error.to_string())?;
