@@ -8,6 +8,7 @@ use dagwood_il::eval::Value;
 use dagwood_il::{MethodId, SymbolKind, text};
 use dagwood_runtime::compiler::{Verify, bodies};
 use dagwood_runtime::context::Context;
+use dagwood_runtime::fault::install_fault_handler;
 use dagwood_runtime::jit::{CallCx, CallError, Jit, Options};
 use dagwood_runtime::natives::Natives;
 use dagwood_runtime::raise::Raise;
@@ -56,6 +57,7 @@ impl Compiled {
     }
 
     fn without_code(source: &str) -> Result<Compiled, String> {
+        install_fault_handler().map_err(|error| error.to_string())?;
         let arena = Bump::new();
         let module = text::parse(source, &arena).map_err(|error| error.to_string())?.module;
         let statics: Box<[Static]> = module.symbols.keys().map(|_| Static::default()).collect();
