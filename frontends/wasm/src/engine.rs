@@ -14,7 +14,7 @@ use bumpalo::Bump;
 use dagwood_il as il;
 use dagwood_runtime::code::CodeTable;
 use dagwood_runtime::codespace::CodeSpace;
-use dagwood_runtime::compiler::{Bodies, BodyError, CompileFailure};
+use dagwood_runtime::compiler::{Bodies, BodyError, CompileFailure, Verify};
 use dagwood_runtime::jit::{self, Jit, JitError};
 use il::MethodId;
 use il::entity::Entity;
@@ -36,7 +36,7 @@ pub enum Mode {
 }
 
 /// How an engine works.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// How functions are run.
     pub mode: Mode,
@@ -44,6 +44,15 @@ pub struct EngineOptions {
     pub lowering: Options,
     /// How native code is made.
     pub jit: jit::Options,
+}
+
+impl Default for EngineOptions {
+    /// Native code, as the runtime makes it by default, but that methods are not verified first: the lowering makes no
+    /// other than well-formed ones, and debug builds hold it to that.
+    fn default() -> EngineOptions {
+        let jit = jit::Options { verify: Verify::Off, ..jit::Options::default() };
+        EngineOptions { mode: Mode::default(), lowering: Options::default(), jit }
+    }
 }
 
 /// What modules that may call each other share. Clones are the same engine.
