@@ -11,12 +11,10 @@ use dagwood::il::eval::Value;
 use dagwood::il::{
     Builder, Bump, Folding, Method, MethodId, Module, NativeId, Opcode, RaiseKind, SourcePos, Type,
 };
-use dagwood::runtime::compiler::bodies;
-use dagwood::runtime::context::Context;
-use dagwood::runtime::jit::{CallCx, CallError, Jit, JitError, Options};
-use dagwood::runtime::natives::Natives;
-use dagwood::runtime::raise::Raise;
-use dagwood::runtime::thread::{self, Thread};
+use dagwood::runtime::{
+    BodyError, CallCx, CallError, Context, Jit, JitError, Natives, Options, Raise, Thread, ThreadOptions,
+    bodies,
+};
 
 /// The reason with which `sum` refuses a negative argument; Dagwood passes it on, only this program knows it.
 const NEGATIVE: u16 = 1;
@@ -27,7 +25,7 @@ fn build<'a>(
     sum: MethodId,
     log: NativeId,
     arena: &'a Bump,
-) -> Result<Method<'a>, Box<dyn Error + Send + Sync>> {
+) -> Result<Method<'a>, BodyError> {
     let mut b = Builder::new(arena, module, sum, Folding::On);
     let (n, i, total) = (b.param(0), b.local("i", Type::I32), b.local("total", Type::I64));
     let (entry, header, done) = (b.block(), b.block(), b.block());
@@ -92,7 +90,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Err(other) => return Err(other.into()),
     }
 
-    let thread = Thread::new(&thread::Options::default())?;
+    let thread = Thread::new(&ThreadOptions::default())?;
     let context = Context::new(64)?;
     let cx = CallCx { thread: &thread, context: &context, host: &natives };
 

@@ -5,11 +5,7 @@
 //!
 //! ```
 //! use dagwood::il::{Builder, Folding, Module, Opcode, Type};
-//! use dagwood::runtime::compiler::bodies;
-//! use dagwood::runtime::context::Context;
-//! use dagwood::runtime::jit::{CallCx, Jit, Options};
-//! use dagwood::runtime::natives::Natives;
-//! use dagwood::runtime::thread::{self, Thread};
+//! use dagwood::runtime::{CallCx, Context, Jit, Natives, Options, Thread, ThreadOptions, bodies};
 //!
 //! // A method of two parameters that returns their sum.
 //! let mut module = Module::new();
@@ -29,7 +25,7 @@
 //!     }),
 //! )?;
 //!
-//! let (thread, context) = (Thread::new(&thread::Options::default())?, Context::new(64)?);
+//! let (thread, context) = (Thread::new(&ThreadOptions::default())?, Context::new(64)?);
 //! let cx = CallCx { thread: &thread, context: &context, host: &natives };
 //! assert_eq!(jit.typed::<(i64, i64), (i64,)>(add)?.call(cx, (40, 2))?, (42,));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dagwood_codegen::Features;
 use dagwood_il::eval::Value;
 use dagwood_il::{RaiseKind, Signature, Type};
+use dagwood_runtime::compiler::Verify;
 use dagwood_runtime::fault::install_fault_handler;
 use dagwood_runtime::jit;
 
@@ -67,7 +68,9 @@ impl Limits {
     /// How to compile, once machine faults have been made errors.
     pub(crate) fn jit_options(&self) -> Result<jit::Options, Failure> {
         install_fault_handler().map_err(|error| Failure::Failed(error.to_string()))?;
-        let default = jit::Options { features: Features::Host, ..jit::Options::default() };
+        // Modules come well-formed from their lowering, and IL is verified before it gets here.
+        let default =
+            jit::Options { features: Features::Host, verify: Verify::Off, ..jit::Options::default() };
         Ok(jit::Options { threads: self.threads.unwrap_or(default.threads), ..default })
     }
 }

@@ -50,7 +50,7 @@ fn mutated_modules_are_errors_or_modules() {
             _ => mutate(&corpus[choices.below(corpus.len())], &mut choices),
         };
         let start = Instant::now();
-        let mode = if seed % 4 == 0 { Mode::Interpret } else { Mode::Native };
+        let mode = if seed.is_multiple_of(4) { Mode::Interpret } else { Mode::Native };
         match survive(mutated, mode) {
             Ok(()) => accepted += 1,
             Err(what) => {

@@ -11,7 +11,7 @@ use dagwood_il::{Folding, text};
 fn printed(seed: u64) -> String {
     let program = Program::generate(&bytes_of_seed(seed, 32 + (seed as usize * 29) % 600));
     let arena = Bump::new();
-    let folding = if seed % 2 == 0 { Folding::On } else { Folding::Off };
+    let folding = if seed.is_multiple_of(2) { Folding::On } else { Folding::Off };
     let methods: Vec<_> = program
         .methods
         .iter()

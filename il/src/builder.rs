@@ -15,8 +15,8 @@
 //!
 //! * Every block is filled once, from its first root to the one that ends it, before another is begun.
 //! * With [`Folding::Off`] what is asked for is what is built, so that the two can be compared.
-//! * A mistake of the frontend is kept and returned by [`Builder::finish`]; it never panics. What the builder does not
-//!   see, the verifier does.
+//! * A mistake of the frontend is kept and returned by [`Builder::finish`]. What the builder does not see, the verifier
+//!   does. Only an index that is not this method's panics.
 //!
 //! # Cost
 //!

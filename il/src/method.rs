@@ -460,7 +460,8 @@ impl<'a> Method<'a> {
     pub fn is_root(&self, node: Node) -> bool {
         let opcode = self.opcode(node);
         opcode.has(Properties::ROOT)
-            || opcode.has(Properties::ROOT_UNLESS_PROVEN) && !self.is_proven_nonzero(self.operands(node)[1])
+            || opcode.has(Properties::ROOT_UNLESS_PROVEN)
+                && !self.operands(node).get(1).is_some_and(|divisor| self.is_proven_nonzero(*divisor))
     }
 
     /// Whether a value is known not to be zero by what it is: a constant, or a passed `divcheck`.

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Types are not in opcodes: `add.i64` is [`Opcode::Add`] on a node of type `i64`. Signedness is in the
-//! opcode, never in the type. Adding an operation touches its row, its evaluation, its lowering and its
-//! test; nothing else lists opcodes.
+//! opcode, never in the type. Adding an operation touches its row, its evaluation (a root's is in the interpreter), its
+//! lowering and its test; nothing else lists opcodes.
 //!
 //! # Guarantees
 //!

@@ -51,10 +51,10 @@ pub type BodyError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
     /// Every method.
-    On,
-    /// No method, unless this is a debug build.
     #[default]
-    InDebugBuilds,
+    On,
+    /// No method, unless this is a debug build: for frontends whose methods are well-formed by how they are made.
+    Off,
 }
 
 /// Why a method was not compiled. It stays as it was.

@@ -36,6 +36,7 @@ use crate::error::SystemError;
 use crate::raise::{Frame, Raise, Trace};
 use crate::region::Region;
 use crate::stack::HOST_RESERVE;
+use crate::stubs;
 use crate::unwind;
 
 /// The signals by which a processor's faults arrive. `int3`, which fills unused executable bytes, is among them.
@@ -44,8 +45,8 @@ const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SI
 const SIGNAL_STACK: usize = 64 << 10;
 /// The flag that string instructions run backwards, which no function expects to be set.
 const DIRECTION_FLAG: i64 = 0x400;
-/// The bytes of stack that a stub and a function of the C library on memory may take together. A signal's frame is larger, so a fault of a
-/// handler that interrupted such a function is not taken for one of that function.
+/// The bytes of stack that a stub and a function of the C library on memory may take together. A signal's frame is larger,
+/// so a fault of a handler that interrupted such a function is not taken for one of that function.
 const BULK_STACK: usize = 256;
 
 /// What was installed before, in the order of [`SIGNALS`]; empty as long as our handler is not.
@@ -145,9 +146,10 @@ impl FaultRecord {
 /// Makes machine faults in compiled code errors of the entry, in the whole process and from now on. Calling it again does
 /// nothing.
 pub fn install_fault_handler() -> Result<(), SystemError> {
-    static INSTALLING: Mutex<()> = Mutex::new(());
-    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    if PREVIOUS.get().is_some() {
+    /// Whether the handler is there for all signals.
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *installed {
         return Ok(());
     }
     let mut previous = [const { MaybeUninit::<libc::sigaction>::zeroed() }; SIGNALS.len()];
@@ -157,7 +159,8 @@ pub fn install_fault_handler() -> Result<(), SystemError> {
             return Err(SystemError::last("ask for a signal's handler"));
         }
     }
-    // SAFETY: every place was filled by the call above. The handler finds them as soon as it can run.
+    // SAFETY: every place was filled by the call above. The handler finds them as soon as it can run. After an attempt that
+    // failed halfway they are known already, and those of this attempt may be our own.
     let _ = PREVIOUS.set(previous.map(|place| unsafe { place.assume_init() }));
     // SAFETY: zero is a valid value of every field: numbers, sets of bits, an optional function.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -169,6 +172,7 @@ pub fn install_fault_handler() -> Result<(), SystemError> {
             return Err(SystemError::last("install a signal's handler"));
         }
     }
+    *installed = true;
     Ok(())
 }
 
@@ -266,15 +270,12 @@ unsafe fn take(signal: c_int, info: &siginfo_t, context: &mut ucontext_t) -> boo
         return false;
     }
     if !activation.code_range.contains(&pc) {
-        let frame = activation.bulk_frame.replace(0);
-        if frame.checked_sub(sp).is_none_or(|used| used > BULK_STACK) {
-            activation.bulk_frame.set(frame);
+        // SAFETY: the stack pointer is the interrupted function's.
+        let Some([parent, return_address]) = (unsafe { bulk_caller(activation, fp, sp) }) else {
             return false;
-        }
-        // SAFETY: the stub's frame begins like every other: the caller's frame pointer, and the address that it returns to,
-        // which is behind the call.
-        let [parent, return_address] = unsafe { ptr::with_exposed_provenance::<[usize; 2]>(frame).read() };
-        (fp, pc) = (parent, return_address.wrapping_sub(1));
+        };
+        // What it returns to is behind the call.
+        (fp, pc) = (parent, return_address - 1);
     }
     let exit = &activation.exit;
     let thread = activation.entry.thread;
@@ -292,12 +293,32 @@ unsafe fn take(signal: c_int, info: &siginfo_t, context: &mut ucontext_t) -> boo
     true
 }
 
-/// Says that a stub with the frame pointer `frame` calls a function on memory; or, if that is zero, that it has returned.
-pub(crate) extern "sysv64" fn enter_bulk(frame: usize) {
-    // SAFETY: used in this function alone, which the stub called on the stack below the activation.
-    if let Some(activation) = unsafe { Activation::innermost() } {
-        activation.bulk_frame.set(frame);
+/// The frame pointer and the return address of the code that called a stub on memory, if it is the C library's function
+/// under that stub which faulted. The stub's frame is where `fp` points: `memmove` and its like have no frames of their own,
+/// and one that had would make the fault what it is without us. The stub's mark is in its frame for as long as the call
+/// lasts; when it is cut off, the mark is taken away here, so that a later frame in this place does not seem to bear it.
+///
+/// # Safety
+///
+/// `fp` and `sp` are those of the interrupted function.
+unsafe fn bulk_caller(activation: &Activation<'_>, fp: usize, sp: usize) -> Option<[usize; 2]> {
+    let stack = activation.entry.thread.stack_limit() - HOST_RESERVE..activation.exit.fp.get();
+    let used = fp.checked_sub(sp)?;
+    let is_frame = (16..=BULK_STACK).contains(&used) && fp.is_multiple_of(16);
+    if !is_frame || !stack.contains(&sp) || !stack.contains(&fp) {
+        return None;
     }
+    // SAFETY: the words lie between the stack pointer and the trampoline's frame, on one stack.
+    let [mark, _, parent, return_address] =
+        unsafe { ptr::with_exposed_provenance::<[usize; 4]>(fp - 16).read() };
+    let is_ours =
+        mark == ptr::from_ref(&stubs::BULK_MARK).addr() && activation.code_range.contains(&return_address);
+    if !is_ours {
+        return None;
+    }
+    // SAFETY: as above; the frame is about to be left.
+    unsafe { ptr::with_exposed_provenance_mut::<usize>(fp - 16).write(0) };
+    Some([parent, return_address])
 }
 
 /// Does what would have been done without us.

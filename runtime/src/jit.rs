@@ -15,7 +15,7 @@
 //!
 //! A load or a store through an `addr` goes where the address says, and so does an indirect call. Whoever hands in IL that
 //! computes addresses, or binds a symbol to one, answers for them, as whoever writes the machine code would;
-//! [`crate::fault`] turns a wild one into an error where the system notices it. With [`Verify::InDebugBuilds`] a release
+//! [`crate::fault`] turns a wild one into an error where the system notices it. With [`Verify::Off`] a release
 //! build also takes it that the IL is well-formed.
 
 use std::error::Error;

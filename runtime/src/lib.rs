@@ -6,9 +6,8 @@
 //!                 └ thread, context, memory: what the code runs on
 //! ```
 //!
-//! Who embeds Dagwood needs [`jit`], [`compiler::bodies`], [`thread`], [`context`] and [`natives`]; a frontend with a host of
-//! its own also [`host`], [`memory`] and, to share instances with the interpreter, [`view`]. What safe functions rely on
-//! stands at the head of [`jit`].
+//! Who embeds Dagwood needs what is re-exported here; a frontend with a host of its own also [`host`], [`memory`] and, to
+//! share instances with the interpreter, [`view`]. What safe functions rely on stands at the head of [`jit`].
 
 pub mod code;
 pub mod compiler;
@@ -31,4 +30,11 @@ pub mod typed;
 mod unwind;
 pub mod view;
 
+pub use compiler::{Bodies, BodyError, Verify, bodies};
+pub use context::Context;
 pub use dagwood_codespace as codespace;
+pub use jit::{CallCx, CallError, Jit, JitError, Options};
+pub use natives::Natives;
+pub use raise::Raise;
+pub use thread::{Options as ThreadOptions, Thread};
+pub use typed::Typed;

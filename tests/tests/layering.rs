@@ -87,7 +87,13 @@ fn only_codegen_names_cranelift() {
 fn unsafe_is_forbidden_outside_the_runtime() {
     for (name, folder, _) in LAYERS.iter().filter(|(_, folder, _)| !MAY_BE_UNSAFE.contains(folder)) {
         let source = root().join(folder).join("src");
-        for file in ["lib.rs", "main.rs"].map(|file| source.join(file)).iter().filter(|path| path.exists()) {
+        let roots: Vec<_> = ["lib.rs", "main.rs"]
+            .map(|file| source.join(file))
+            .into_iter()
+            .filter(|path| path.exists())
+            .collect();
+        assert!(!roots.is_empty(), "{name} has a root");
+        for file in &roots {
             let text = fs::read_to_string(file).expect("the crate root can be read");
             assert!(
                 text.contains("#![forbid(unsafe_code)]"),
