@@ -88,8 +88,6 @@ pub(crate) struct Activation<'a> {
     pub(crate) code_range: Range<usize>,
     /// The raise with which the exit was taken; none if it was a machine fault.
     raise: Cell<Option<Raise>>,
-    /// The frame pointer of the stub that touches memory in bulk for the code; zero while none does.
-    pub(crate) bulk_frame: Cell<usize>,
 }
 
 thread_local! {
@@ -101,13 +99,7 @@ thread_local! {
 impl<'a> Activation<'a> {
     fn new(entry: &'a Entry<'a>) -> Activation<'a> {
         let code_range = entry.code.space().range();
-        Activation {
-            exit: Exit::default(),
-            entry,
-            code_range,
-            raise: Cell::new(None),
-            bulk_frame: Cell::new(0),
-        }
+        Activation { exit: Exit::default(), entry, code_range, raise: Cell::new(None) }
     }
 
     /// The innermost activation of this thread.

@@ -9,7 +9,6 @@
 use std::arch::naked_asm;
 use std::mem::offset_of;
 
-use crate::fault;
 use crate::layout::Slot;
 use crate::unwind::{self, Target};
 
@@ -140,8 +139,11 @@ pub(crate) unsafe extern "sysv64-unwind" fn poll(context: usize) {
     )
 }
 
-/// A stub that calls a function of the C library on memory, and says so before and after, so that a fault in there is
-/// one of the code that asked for it. Nothing on the stack then but frames of machine code, since that function is C's.
+/// Its address marks the frame of a stub on memory for as long as its call lasts.
+pub(crate) static BULK_MARK: u8 = 0;
+
+/// A stub that calls a function of the C library on memory, with a mark in its frame, so that a fault in there is one of the
+/// code that asked for it. There is nothing on the stack then but frames of machine code, since that function is C's.
 macro_rules! memory_stub {
     ($(#[$documentation:meta])* $name:ident($($operand:ident: $ty:ty),*) -> $result:ty = $function:path) => {
         $(#[$documentation])*
@@ -149,25 +151,21 @@ macro_rules! memory_stub {
         pub(crate) unsafe extern "sysv64" fn $name($($operand: $ty),*) -> $result {
             naked_asm!(
                 ".cfi_startproc",
-                make_frame!(),
-                "mov [rsp], rdi",
-                "mov [rsp + 8], rsi",
-                "mov [rsp + 16], rdx",
-                "mov rdi, rbp",
-                "call {enter_bulk}",
-                "mov rdi, [rsp]",
-                "mov rsi, [rsp + 8]",
-                "mov rdx, [rsp + 16]",
+                "push rbp",
+                ".cfi_def_cfa_offset 16",
+                ".cfi_offset rbp, -16",
+                "mov rbp, rsp",
+                ".cfi_def_cfa_register rbp",
+                "sub rsp, 16",
+                "lea rax, [rip + {mark}]",
+                "mov [rbp - 16], rax",
                 "call {function}",
-                "mov [rsp], rax",
-                "xor edi, edi",
-                "call {enter_bulk}",
-                "mov rax, [rsp]",
+                "mov qword ptr [rbp - 16], 0",
                 "leave",
                 ".cfi_def_cfa rsp, 8",
                 "ret",
                 ".cfi_endproc",
-                enter_bulk = sym fault::enter_bulk,
+                mark = sym BULK_MARK,
                 function = sym $function,
             )
         }
