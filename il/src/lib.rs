@@ -20,6 +20,8 @@ pub mod layout;
 mod method;
 mod module;
 pub mod opcode;
+mod payload;
+mod pool;
 pub mod profile;
 mod raise;
 pub mod text;

@@ -18,9 +18,11 @@ use bumpalo::Bump;
 use smallvec::SmallVec;
 
 use crate::entity::{Entity, Keys, Table, entity};
-use crate::module::{ClassId, MethodId, NativeId, SignatureId, SymbolId};
+use crate::module::{ClassId, MethodId};
 use crate::opcode::{Opcode, Properties};
-use crate::raise::{KindSet, RaiseKind};
+pub use crate::payload::*;
+use crate::pool::OperandPool;
+use crate::raise::KindSet;
 use crate::types::Type;
 
 entity! {
@@ -46,21 +48,6 @@ entity! {
     WideConst, "wide";
 }
 
-/// A position in the source, as the frontend counts: a byte offset, a bytecode index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SourcePos(pub u32);
-
-impl SourcePos {
-    /// No position.
-    pub const NONE: SourcePos = SourcePos(u32::MAX);
-}
-
-impl Default for SourcePos {
-    fn default() -> Self {
-        SourcePos::NONE
-    }
-}
-
 /// A node with a position in its block's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root {
@@ -68,90 +55,6 @@ pub struct Root {
     pub node: Node,
     /// Where in the source it comes from.
     pub position: SourcePos,
-}
-
-/// Where an access goes, besides its operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Access {
-    /// Which memory it may touch.
-    pub place: Place,
-    /// Added to the address, in bytes.
-    pub offset: i32,
-    /// What the index operand is multiplied by: 1, 2, 4 or 8.
-    pub scale: u8,
-}
-
-/// Which memory an access may touch: the alias class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Place {
-    /// That of a symbol.
-    Symbol(SymbolId),
-    /// That of a local whose address is taken.
-    Slot(Slot),
-}
-
-/// A target of virtual and interface calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Dispatch {
-    /// The class or interface that declares the slot.
-    pub class: ClassId,
-    /// The slot's index in its table.
-    pub slot: u32,
-}
-
-/// What a node says besides its operands. Which variant, the opcode's row says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Payload {
-    /// Nothing.
-    #[default]
-    None,
-    /// The bits of a constant of up to 64 bits; those above the type's width are zero.
-    Const(u64),
-    /// A constant of 128 bits.
-    Wide(WideConst),
-    /// A local.
-    Local(Local),
-    /// A local whose address is taken.
-    Slot(Slot),
-    /// A memory access.
-    Access(Access),
-    /// A symbol.
-    Symbol(SymbolId),
-    /// A method.
-    Method(MethodId),
-    /// A native function.
-    Native(NativeId),
-    /// A signature.
-    Signature(SignatureId),
-    /// A slot of a class's table.
-    Dispatch(Dispatch),
-    /// A class.
-    Class(ClassId),
-    /// The element type of an array.
-    Element(Type),
-    /// A number.
-    Index(u32),
-    /// A kind, and a reason that only the frontend understands.
-    Raise(RaiseKind, u16),
-    /// A successor.
-    Goto(Block),
-    /// The successor if true, and the one if not.
-    Branch(Block, Block),
-    /// A switch's cases.
-    Switch(SwitchTable),
-    /// What a frame state is of.
-    Frame(FrameInfo),
-    /// What a virtual object is of.
-    Virtual(VirtualInfo),
-    /// Assumptions, and for `guard_br` its successors.
-    Guard(GuardInfo),
-}
-
-/// A run of the operand pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct OperandRun {
-    start: u32,
-    len: u16,
 }
 
 /// A node's own 24 bytes.
@@ -222,15 +125,6 @@ pub struct SlotData<'a> {
     pub align: u32,
 }
 
-/// The cases of a switch, by ascending value.
-#[derive(Clone, Copy, Debug)]
-pub struct SwitchData<'a> {
-    /// Values, as the operand's bits, and their blocks.
-    pub cases: &'a [(u64, Block)],
-    /// Where every other value goes.
-    pub default: Block,
-}
-
 /// A handler of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handler {
@@ -240,109 +134,6 @@ pub struct Handler {
     pub class: Option<ClassId>,
     /// The handler's block, a head.
     pub block: Block,
-}
-
-/// When, relative to its point, a frame state holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FrameMode {
-    /// Before the operation, which the interpreter executes again.
-    Reexecute,
-    /// After the operation; its result is on the stack.
-    After,
-    /// At the raise of an exception.
-    Raise,
-}
-
-/// What a frame state is of, besides the values that are its operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameData {
-    /// Whose frame.
-    pub method: MethodId,
-    /// The position in its source.
-    pub position: SourcePos,
-    /// Before or after.
-    pub mode: FrameMode,
-    /// How many operands are locals; they come first.
-    pub locals: u16,
-    /// How many are on the stack; they follow.
-    pub stack: u16,
-    /// How many are monitors; they follow. What is left is the parent frame.
-    pub monitors: u16,
-}
-
-/// What a virtual object is of, besides its fields' values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct VirtualData {
-    /// Its number in the table of the outermost frame.
-    pub id: u32,
-    /// Its class.
-    pub class: ClassId,
-}
-
-/// What a guard stands on.
-#[derive(Clone, Copy, Debug)]
-pub struct GuardData<'a> {
-    /// What is assumed.
-    pub assumptions: &'a [Assumption],
-    /// For `guard_br`: where it goes while they hold, and once one has failed.
-    pub successors: Option<(Block, Block)>,
-}
-
-/// A fact about the running program that may stop being true.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Assumption {
-    /// No loaded class extends the class.
-    NotExtended(ClassId),
-    /// No loaded class overrides the method in the class's slot.
-    NotOverridden(ClassId, u32),
-    /// The field or static still has its value.
-    NotWritten(SymbolId),
-    /// The method has not been redefined.
-    NotRedefined(MethodId),
-    /// The frontend's own condition of this number.
-    Custom(u32),
-}
-
-/// Operand lists, in chunks that never move. A run lies in one chunk; one longer than a chunk has its own.
-struct OperandPool<'a> {
-    chunks: bumpalo::collections::Vec<'a, &'a mut [Node]>,
-    used: usize,
-}
-
-/// Operands a chunk holds.
-const CHUNK: usize = 64;
-const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
-
-impl<'a> OperandPool<'a> {
-    fn new_in(arena: &'a Bump) -> Self {
-        OperandPool { chunks: bumpalo::collections::Vec::new_in(arena), used: CHUNK }
-    }
-
-    fn push(&mut self, operands: &[Node]) -> OperandRun {
-        let len = u16::try_from(operands.len()).expect("operand lists are bounded by MAX_OPERANDS");
-        if operands.is_empty() {
-            return OperandRun { start: 0, len };
-        }
-        if self.used + operands.len() > CHUNK {
-            let arena: &'a Bump = self.chunks.bump();
-            self.chunks.push(arena.alloc_slice_fill_copy(operands.len().max(CHUNK), operands[0]));
-            self.used = 0;
-        }
-        let chunk = self.chunks.len() - 1;
-        let start =
-            u32::try_from(chunk << CHUNK_BITS | self.used).expect("operand pools stay below 2^32 entries");
-        self.chunks[chunk][self.used..self.used + operands.len()].copy_from_slice(operands);
-        self.used += operands.len();
-        OperandRun { start, len }
-    }
-
-    fn get(&self, start: u32, len: u16) -> &[Node] {
-        if len == 0 {
-            return &[];
-        }
-        let offset = start as usize & (CHUNK - 1);
-        &self.chunks[start as usize >> CHUNK_BITS][offset..offset + len as usize]
-    }
 }
 
 /// The operands that one node can have.

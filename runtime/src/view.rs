@@ -3,7 +3,9 @@
 //! Compiled code goes wherever an address leads. The interpreter asks first: a [`MemoryView`] lists the ranges that its
 //! owner opened, and anything outside of them is a [`Fault`].
 
+use std::cell::Cell;
 use std::cmp::Ordering;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use dagwood_il::interp::Fault;
@@ -13,10 +15,12 @@ use dagwood_il::interp::Fault;
 /// Whoever opens a range vouches for it: it stays mapped and writable until it is closed, and no Rust reference to what
 /// is in it is alive while methods run. Memory of a [`LinearMemory`](crate::memory::LinearMemory) and of a
 /// [`Context`](crate::context::Context) is made for that.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct MemoryView {
     /// Disjoint, by ascending start.
     ranges: Vec<Range<usize>>,
+    /// A view belongs to one thread at a time: it writes through a shared reference.
+    one_thread: PhantomData<Cell<()>>,
 }
 
 impl MemoryView {

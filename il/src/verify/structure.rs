@@ -122,10 +122,10 @@ fn check_locals(module: &Module, method: &Method<'_>, errors: &mut Errors) {
 
 fn check_slots(method: &Method<'_>, errors: &mut Errors) {
     let mut names = HashSet::new();
-    let mut total = 0;
+    let mut total = 0_u64;
     for slot in method.slots() {
         let data = method.slot(slot);
-        total += u64::from(data.size_bytes);
+        total = total.next_multiple_of(data.align.clamp(1, 16).into()) + u64::from(data.size_bytes);
         if data.size_bytes == 0 || !data.align.is_power_of_two() || data.align > 16 {
             errors.add(
                 Rule::Slots,
