@@ -36,6 +36,11 @@ impl Error {
         Error { kind, offset: Some(offset), message: message.into() }
     }
 
+    /// The same error, at `offset` if it does not say where.
+    pub(crate) fn or_at(self, offset: u64) -> Error {
+        Error { offset: self.offset.or(Some(offset)), ..self }
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -195,7 +195,7 @@ impl Module {
         let bytes = bytes.into();
         if bytes.len() > MAX_MODULE_BYTES {
             let message = format!("{} bytes; a module has at most {MAX_MODULE_BYTES}", bytes.len());
-            return Err(Error::new(ErrorKind::Limit, message));
+            return Err(Error::at(ErrorKind::Limit, MAX_MODULE_BYTES as u64, message));
         }
         let mut module = Module::default();
         match module.read(&bytes, features & FEATURES) {
@@ -222,7 +222,8 @@ impl Module {
                 function.validate(&body)?;
                 allocations = function.into_allocations();
             }
-            self.section(payload)?;
+            let start = payload.as_section().map_or(0, |(_, range)| range.start);
+            self.section(payload).map_err(|error| error.or_at(start))?;
         }
         Ok(())
     }
@@ -286,15 +287,16 @@ impl Module {
     }
 }
 
+/// What `wasmparser` says where a module is beyond one of its limits, which are those above.
+const LIMIT_WORDS: [&str; 3] = ["exceeds limit", "exceed maximum", "size is out of bounds"];
+
 /// Tells a module that is wrong from one that uses what this frontend does not support or that is too large.
 fn classify(bytes: &[u8], error: Error) -> Error {
     if error.kind() != ErrorKind::Invalid {
         return error;
     }
-    let is_limit = error.message().contains("out of bounds") && error.message().contains("count of")
-        || error.message().contains("exceeds limit");
     let at = error.offset().unwrap_or(0);
-    if is_limit {
+    if LIMIT_WORDS.iter().any(|words| error.message().contains(words)) {
         return Error::at(ErrorKind::Limit, at, error.message());
     }
     match Validator::new_with_features(WasmFeatures::all()).validate_all(bytes) {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use dagwood_il::verify;
 use dagwood_wasm::lower::{Options, Program};
-use dagwood_wasm::{Error, ErrorKind, Lowering, Module};
+use dagwood_wasm::{
+    Error, ErrorKind, Lowering, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_LOCALS, MAX_MEMORIES, MAX_PARAMS,
+    Module,
+};
 
 /// How deep the nesting is.
 const DEPTH: usize = 100_000;
@@ -103,6 +106,44 @@ fn operators_that_stand_for_too_many_nodes_are_refused() {
     let error = lower(module(RESULTS, &body)).expect_err("ten million nodes are too many");
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
     assert!(error.offset().is_some());
+}
+
+#[test]
+fn stated_limits_hold() {
+    let kind =
+        |bytes: Vec<u8>| Module::parse(bytes).map_err(|error| (error.kind(), error.offset().is_some())).err();
+    let limit = Some((ErrorKind::Limit, true));
+    let nops = |count: usize| module(0, &vec![0x01; count]);
+    assert_eq!(kind(nops(MAX_FUNCTION_BYTES - 2)), None);
+    assert_eq!(kind(nops(MAX_FUNCTION_BYTES - 1)), limit);
+    let locals = |count: u32| {
+        let body = [vec![1], leb(count as usize), vec![0x7f, 0x0b]].concat();
+        let code = [vec![1], leb(body.len()), body].concat();
+        let sections = [section(1, &[1, 0x60, 0, 0]), section(3, &[1, 0]), section(10, &code)];
+        [b"\0asm\x01\0\0\0".to_vec(), sections.concat()].concat()
+    };
+    assert_eq!(kind(locals(MAX_LOCALS)), None);
+    assert_eq!(kind(locals(MAX_LOCALS + 1)), limit);
+    let params = |count: usize| {
+        let ty = [vec![1, 0x60], leb(count), vec![0x7f; count], vec![0]].concat();
+        [b"\0asm\x01\0\0\0".to_vec(), section(1, &ty)].concat()
+    };
+    assert_eq!(kind(params(MAX_PARAMS)), None);
+    assert_eq!(kind(params(MAX_PARAMS + 1)), limit);
+    let memories = |count: usize| {
+        let memories = [leb(count), [0, 0].repeat(count)].concat();
+        [b"\0asm\x01\0\0\0".to_vec(), section(5, &memories)].concat()
+    };
+    assert_eq!(kind(memories(MAX_MEMORIES)), None);
+    assert_eq!(kind(memories(MAX_MEMORIES + 1)), limit);
+    let functions = |count: usize| {
+        let functions = [leb(count), vec![0; count]].concat();
+        let code = [leb(count), [2, 0, 0x0b].repeat(count)].concat();
+        let sections = [section(1, &[1, 0x60, 0, 0]), section(3, &functions), section(10, &code)];
+        [b"\0asm\x01\0\0\0".to_vec(), sections.concat()].concat()
+    };
+    assert_eq!(kind(functions(MAX_FUNCTIONS)), None);
+    assert_eq!(kind(functions(MAX_FUNCTIONS + 1)), limit);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::ops::Range;
 use wasmparser::{DataKind, ElementKind, ExternalKind, KnownCustom, Name, Payload, TypeRef};
 
 use super::{
-    ConstExpr, Data, Element, ElementItems, Export, ExportKind, Import, Module, PAGE_BYTES, SegmentMode,
+    ConstExpr, Data, Element, ElementItems, Export, ExportKind, Import, MAX_FUNCTION_BYTES, Module,
+    PAGE_BYTES, SegmentMode,
 };
 use crate::error::{Error, ErrorKind};
 use crate::types::{ExternType, FuncType, GlobalType, Limits, TableType, ValType};
@@ -67,7 +68,15 @@ impl Module {
                     self.data_segment(&data?)?;
                 }
             }
-            Payload::CodeSectionEntry(body) => self.bodies.push(byte_range(&body.range())),
+            Payload::CodeSectionEntry(body) => {
+                let range = byte_range(&body.range());
+                if range.len() > MAX_FUNCTION_BYTES {
+                    let message =
+                        format!("a body of {} bytes; {MAX_FUNCTION_BYTES} are allowed", range.len());
+                    return Err(Error::at(ErrorKind::Limit, range.start as u64, message));
+                }
+                self.bodies.push(range);
+            }
             Payload::CustomSection(section) => {
                 if let KnownCustom::Name(names) = section.as_known() {
                     self.names(names);
