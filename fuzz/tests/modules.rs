@@ -63,3 +63,11 @@ fn mutated_modules_are_errors_or_modules() {
     println!("{accepted} accepted, {refused} refused");
     assert!(refused > 0, "most mutations break something");
 }
+
+#[test]
+fn what_is_not_supported_is_refused_with_a_place() {
+    // A type section with (func (param nullexnref)), which validates.
+    let bytes = b"\0asm\x01\0\0\0\x01\x05\x01\x60\x01\x74\0".to_vec();
+    let error = Module::parse(bytes).expect_err("there are no values of this type");
+    assert_eq!(error.to_string(), "unsupported: values of type nullexnref (at byte 0xa)");
+}
