@@ -25,8 +25,20 @@ pub struct Artifact {
     pub handlers: Vec<Landing>,
     /// The bytes of stack that one activation takes, return address and saved frame pointer included.
     pub frame_size: u32,
+    /// How its registers were allocated.
+    pub allocation: Allocation,
     /// Where each root's machine code begins: (code offset, node index, source position), by offset. Only filled on request.
     pub listing: Vec<ListingLine>,
+}
+
+/// How registers were allocated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allocation {
+    /// By searching: good code.
+    #[default]
+    Searched,
+    /// In one pass, because the method is too large to search: slow code.
+    OnePass,
 }
 
 /// A field of the code that holds an address known only at installation.

@@ -9,7 +9,7 @@ use cranelift_codegen::{CodegenError, print_errors};
 use dagwood_il::entity::Entity;
 use dagwood_il::{Method, MethodId, Module, Signature};
 
-use crate::artifact::Artifact;
+use crate::artifact::{Allocation, Artifact};
 use crate::error::CompileError;
 use crate::lower::{self, Tables};
 use crate::shim;
@@ -51,14 +51,15 @@ impl Compiler {
     /// If it has an operation that has no machine code yet, is too large, or is not well formed after all.
     pub fn compile(&mut self, module: &Module, method: &Method<'_>) -> Result<Artifact, CompileError> {
         self.lower(module, method)?;
-        generate(&self.target, &mut self.context, Some(method.id()))?;
+        let allocation = generate(&self.target, &mut self.context, Some(method.id()))?;
         let origin = Origin {
             method: Some(method),
             positions: &self.tables.positions,
             catches: &self.tables.catches,
             wants_listing: self.listing == Listing::On,
         };
-        finish(&self.context, &origin, Some(method.id()))
+        let artifact = finish(&self.context, &origin, Some(method.id()))?;
+        Ok(Artifact { allocation, ..artifact })
     }
 
     /// What Cranelift is given for a method, as text.
@@ -93,9 +94,14 @@ impl Compiler {
 }
 
 /// Lets Cranelift do its part.
-fn generate(target: &Target, context: &mut Context, method: Option<MethodId>) -> Result<(), CompileError> {
-    match context.compile(target.isa(), &mut ControlPlane::default()) {
-        Ok(_) => Ok(()),
+fn generate(
+    target: &Target,
+    context: &mut Context,
+    method: Option<MethodId>,
+) -> Result<Allocation, CompileError> {
+    let (isa, allocation) = target.isa(&context.func);
+    match context.compile(isa, &mut ControlPlane::default()) {
+        Ok(_) => Ok(allocation),
         Err(error) => Err(blame(error.inner, error.func, method)),
     }
 }

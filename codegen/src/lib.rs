@@ -23,4 +23,4 @@ mod target;
 pub use artifact::*;
 pub use compiler::{Compiler, Listing};
 pub use error::CompileError;
-pub use target::{Features, Target, TargetError, Verify};
+pub use target::{Features, MAX_SEARCHED_VALUES, Target, TargetError, Verify};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bumpalo::Bump;
-use dagwood_codegen::{Artifact, CompileError, Compiler, Features, Target, Verify};
+use dagwood_codegen::{Allocation, Artifact, CompileError, Compiler, Features, Target, Verify};
 use dagwood_il::{Builder, Folding, Method, Module, Node, Opcode, Type};
 
 fn compile(module: &Module, method: &Method<'_>) -> Result<Artifact, CompileError> {
@@ -30,7 +30,9 @@ fn a_chain_of_a_million_nodes_compiles() {
         }
         b.ret(&[x]);
     });
-    assert!(artifact.unwrap().code.len() > 2_000_000);
+    let artifact = artifact.unwrap();
+    assert!(artifact.code.len() > 2_000_000);
+    assert_eq!(artifact.allocation, Allocation::OnePass);
 }
 
 #[test]
@@ -59,10 +61,10 @@ fn sum(b: &mut Builder<'_, '_>, mut values: Vec<Node>) -> Node {
 #[test]
 fn many_locals_through_many_blocks_compile() {
     let artifact = build(|b| {
-        let locals: Vec<_> = (0..200).map(|index| b.local(&format!("l{index}"), Type::I32)).collect();
+        let locals: Vec<_> = (0..500).map(|index| b.local(&format!("l{index}"), Type::I32)).collect();
         let start = b.get(b.param(0));
         locals.iter().for_each(|local| b.set(*local, start));
-        for _ in 0..40 {
+        for _ in 0..100 {
             let (left, right, next) = (b.block(), b.block(), b.block());
             let x = b.get(locals[0]);
             b.branch(x, left, right);
@@ -81,7 +83,7 @@ fn many_locals_through_many_blocks_compile() {
         let total = sum(b, values);
         b.ret(&[total]);
     });
-    artifact.unwrap();
+    assert_eq!(artifact.unwrap().allocation, Allocation::OnePass);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Lower<'_, '_, '_> {
             return;
         }
         let wide = (count >= 16).then(|| self.ins().splat(types::I8X16, byte));
-        let narrow = (count % 16 != 0).then(|| {
+        let narrow = (!count.is_multiple_of(16)).then(|| {
             let ones = self.iconst(types::I64, 0x0101_0101_0101_0101);
             let byte = self.ins().uextend(types::I64, byte);
             self.ins().imul(byte, ones)
