@@ -81,8 +81,11 @@ const FUEL: Opt =
     value("--fuel", "N", "Stop after N steps: polls, at loops and calls (in interpreted IL: roots)");
 const TIMEOUT: Opt =
     value("--timeout", "TIME", "Stop after TIME: seconds (`2`, `0.5`) or milliseconds (`250ms`)");
-const MAX_MEMORY: Opt =
-    value("--max-memory", "BYTES", "Let memories, or the heap, not grow past BYTES (`64K`, `16M`, `1G`)");
+const MAX_MEMORY: Opt = value(
+    "--max-memory",
+    "BYTES",
+    "Let memories and tables together, or the heap, not grow past BYTES (`64K`, `16M`, `1G`)",
+);
 const THREADS: Opt = value("--threads", "N", "Compile on N threads; as many as there are cores otherwise");
 
 /// All commands.

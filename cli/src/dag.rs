@@ -216,7 +216,10 @@ impl<'a> Dag<'a> {
                 jit.bind_symbol(id, statics.address() + id.index() * STATIC_BYTES);
             }
         }
-        self.compile(&jit)?;
+        {
+            let _watchdog = Watchdog::start(limits.timeout, None)?;
+            self.compile(&jit)?;
+        }
         let mut natives = Natives::new(module);
         for id in module.natives.keys() {
             natives.register(id, |args| {

@@ -57,7 +57,8 @@ impl Failure {
             Failure::Usage { .. } => ExitCode::from(USAGE),
             Failure::Failed(_) | Failure::Reported => ExitCode::from(FAILED),
             Failure::Trap(_) => ExitCode::from(TRAPPED),
-            // The system keeps the low eight bits.
+            // The system keeps the low eight bits; they must not make a success of a failure.
+            Failure::Exit(code) if *code != 0 && *code as u8 == 0 => ExitCode::from(FAILED),
             Failure::Exit(code) => ExitCode::from(*code as u8),
             Failure::Closed => ExitCode::SUCCESS,
         }

@@ -66,6 +66,7 @@ impl<'n> Program<'n> {
         let lowering = Options { polls: limits.ask_for_polls(), ..Options::default() };
         let options = EngineOptions { mode, lowering, jit: limits.jit_options()? };
         let _progress = Progress::start(format!("compiling {} functions", module.function_count()));
+        let _watchdog = Watchdog::start(limits.timeout, None)?;
         let failed = |error: dagwood_wasm::Error| Failure::of(name, error);
         let engine = dagwood_wasm::Engine::new(options).map_err(failed)?;
         let compiled = engine.compile(module).map_err(failed)?;
@@ -99,7 +100,11 @@ impl<'n> Program<'n> {
             None => system,
         };
         let mut options = StoreOptions::default();
-        options.max_memory_bytes = self.limits.max_memory.unwrap_or(options.max_memory_bytes);
+        if let Some(bytes) = self.limits.max_memory {
+            options.max_memory_bytes = bytes;
+            options.max_exception_bytes =
+                options.max_exception_bytes.min(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
         let store = Store::new(&self.engine, options).map_err(|error| failed(&error))?;
         store.set_fuel(self.limits.fuel);
         let mut linker = Linker::new(&store);

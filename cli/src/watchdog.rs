@@ -1,8 +1,8 @@
 //! Time limits: a thread that asks the program to stop, and ends the process if it does not.
 //!
 //! A program stops where it polls. WebAssembly is compiled with polls at loops and calls when there is a limit; IL polls
-//! where its text says so. So that `--timeout` is a promise for both, what has not stopped [`GRACE`] after it was asked
-//! to is ended with the process, without a backtrace.
+//! where its text says so. So that `--timeout` is a promise for both, and for compiling, what has not stopped [`GRACE`]
+//! after it was asked to is ended with the process, without a backtrace. Compiling and running have the time each.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -21,7 +21,7 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches for as long as `limit` says, if there is one. A program that cannot be asked is not.
+    /// Watches for as long as `limit` says, if there is one. What cannot be asked to stop is not asked.
     pub(crate) fn start(
         limit: Option<Duration>,
         interrupter: Option<Interrupter>,
@@ -32,14 +32,18 @@ impl Watchdog {
             if stopped.recv_timeout(limit) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            if let Some(interrupter) = interrupter {
+            if let Some(interrupter) = &interrupter {
                 interrupter.interrupt(Interrupt::Timeout);
                 if stopped.recv_timeout(GRACE) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
             }
-            Failure::Trap(format!("{}\n  it does not poll, so where it was is not known", timeout(limit)))
-                .print();
+            let doing = if interrupter.is_some() {
+                "it does not poll, so where it was is not known"
+            } else {
+                "it was being compiled, or interpreted without polls"
+            };
+            Failure::Trap(format!("{}\n  {doing}", timeout(limit))).print();
             std::process::exit(TRAPPED.into());
         };
         let worker = thread::Builder::new().name("watchdog".into()).spawn(watch);

@@ -83,3 +83,23 @@ fn limits_that_are_no_numbers_are_refused() {
         dagwood(&["run", option, value, NUMBERS]).badly(2, &[option, value, said]);
     }
 }
+
+#[test]
+fn a_time_limit_holds_while_compiling() {
+    let depth = 20_000;
+    let body = format!("{}{}", "(try_table (catch_all 0) ".repeat(depth), ")".repeat(depth));
+    let slow = file("slow.wat", format!("(module (func (export \"f\") (block {body})))"));
+    dagwood(&["run", "--timeout", "10ms", "--invoke", "f", &slow])
+        .badly(TRAPPED, &["--timeout", "being compiled"]);
+}
+
+#[test]
+fn tables_and_memories_share_the_memory_limit() {
+    let tables = file(
+        "tables.wat",
+        "(module (table $t 0 funcref)
+           (func (export \"grow\") (param i32) (result i32) (table.grow $t (ref.null func) (local.get 0))))",
+    );
+    assert_eq!(both(&["--max-memory", "8K", "--invoke", "grow", &tables, "1024"]).well(), "i32 0\n");
+    assert_eq!(both(&["--max-memory", "8K", "--invoke", "grow", &tables, "1025"]).well(), "i32 -1\n");
+}

@@ -43,9 +43,10 @@ pub use run::{MAX_NESTED_RUNS, RunError};
 /// How much a store may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// The bytes that all memories may have together.
+    /// The bytes that all memories and tables may have together.
     pub max_memory_bytes: u64,
-    /// The bytes that exceptions may take.
+    /// The bytes that exceptions may take. One whose reference a handler took is never given back, so a program that
+    /// catches by reference for ever ends with `out_of_memory`.
     pub max_exception_bytes: usize,
     /// The bytes of machine stack for compiled code.
     pub max_stack_bytes: usize,
@@ -411,9 +412,10 @@ impl State {
         (offset < context.size_bytes()).then(|| Func(context.get(offset + RECORD_FUNCTION as usize) as u32))
     }
 
-    /// The bytes that all memories have together.
+    /// The bytes that all memories and tables have together.
     fn memory_bytes(&self) -> u64 {
-        self.memories.iter().map(|memory| memory.bytes.len() as u64).sum()
+        let memories = self.memories.iter().map(|memory| memory.bytes.len() as u64);
+        memories.chain(self.tables.iter().map(|table| table.cells.len() as u64)).sum()
     }
 }
 

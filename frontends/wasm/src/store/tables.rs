@@ -47,6 +47,11 @@ impl State {
             let message = format!("a table of {min} elements; {MAX_TABLE_ELEMENTS} are allowed");
             return Err(Error::new(ErrorKind::Limit, message));
         }
+        let allowed = self.options.max_memory_bytes.saturating_sub(self.memory_bytes()) / WORD as u64;
+        if min > allowed {
+            let message = format!("a table of {min} elements; {allowed} are left");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
         let largest = max.unwrap_or(u64::MAX).clamp(min, MAX_TABLE_ELEMENTS) as usize * WORD;
         let reserve = Reserve { cap: largest, reserve: largest };
         let cells = LinearMemory::new(min as usize * WORD, &reserve).map_err(no_memory)?;
@@ -71,9 +76,11 @@ impl State {
     }
 
     pub(crate) fn grow_table(&mut self, table: Table, value: u64, count: u64) -> Option<u64> {
+        let allowed = self.options.max_memory_bytes.saturating_sub(self.memory_bytes()) / WORD as u64;
         let data = &mut self.tables[table.index()];
         let before = data.len();
-        let after = before.checked_add(count).filter(|after| *after <= MAX_TABLE_ELEMENTS)?;
+        let after =
+            before.checked_add(count).filter(|after| count <= allowed && *after <= MAX_TABLE_ELEMENTS)?;
         if after as usize * WORD > data.cells.reserved() {
             return None;
         }
