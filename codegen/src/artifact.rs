@@ -91,7 +91,8 @@ pub enum Helper {
     /// [`NativeWord`](dagwood_il::layout::NativeWord); arguments are in the buffer's slots, results come back in the same
     /// slots. Unwinds from the call's site if the native function raised.
     CallNative,
-    /// `system_v` `(context)`: what a poll does when it is asked to stop; may unwind from the call's site.
+    /// No parameters; keeps every register but the flags, of vectors the low 128 bits: what a poll does when it is asked to
+    /// stop; may unwind from the call's site.
     Poll,
     /// `system_v` `(destination, source, bytes)`: copies, overlapping allowed.
     MemoryCopy,

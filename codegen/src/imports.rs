@@ -74,8 +74,8 @@ pub(crate) fn method_signature(signature: &Signature) -> ClifSignature {
 fn helper_signature(helper: Helper, convention: CallConv) -> ClifSignature {
     use types::{F32, F64, I32, I64};
     let (params, results): (&[_], &[_]) = match helper {
-        Helper::RaiseSite => (&[], &[]),
-        Helper::Throw | Helper::Poll => (&[I64], &[]),
+        Helper::RaiseSite | Helper::Poll => (&[], &[]),
+        Helper::Throw => (&[I64], &[]),
         Helper::CallNative | Helper::MemoryCopy => (&[I64, I64, I64], &[]),
         Helper::MemoryFill => (&[I64, I32, I64], &[]),
         Helper::MemoryCompare => (&[I64, I64, I64], &[I32]),

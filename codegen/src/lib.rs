@@ -1,7 +1,7 @@
 //! From IL to an artifact, through Cranelift.
 //!
 //! ```text
-//!   Method ── place, ssa, lower ──► Cranelift ── sites ──► Artifact
+//!   Method ── place, ssa, lower ──► Cranelift ── sites, traps ──► Artifact
 //! ```
 //!
 //! [`Compiler`] keeps what a thread reuses from one method to the next, [`Target`] what all threads share. Nothing of
@@ -19,6 +19,7 @@ mod shim;
 mod sites;
 mod ssa;
 mod target;
+mod traps;
 
 pub use artifact::*;
 pub use compiler::{Compiler, Listing};

@@ -10,7 +10,7 @@
 //! # How raising is lowered
 //!
 //! A check that no handler of its method sees becomes `trapnz`: one fused compare and branch, and no edge for the
-//! register allocator. Cranelift gathers the traps at the end of the code, where `sites.rs` puts a call of the runtime in
+//! register allocator. Cranelift gathers the traps at the end of the code, where `traps.rs` puts a call of the runtime in
 //! the place of each. Where a handler of the block does catch the kind, the check branches to it, through a cold block
 //! that brings the locals along.
 //!
@@ -30,7 +30,7 @@ mod float;
 mod memory;
 mod shadow;
 
-pub(crate) use check::{UNREACHABLE, kind_of};
+pub(crate) use check::{POLLED, UNREACHABLE, kind_of};
 
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::entity::packed_option::ReservedValue;
@@ -554,7 +554,7 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
                 Some(value) => value,
                 None => return Ok(()),
             },
-            Opcode::Poll => return self.poll(node),
+            Opcode::Poll => return self.poll(),
             Opcode::Goto
             | Opcode::Branch
             | Opcode::Switch

@@ -1,32 +1,20 @@
-//! From Cranelift's result to an artifact: every raise gets its call, and every return address its site.
+//! From Cranelift's result to an artifact: what must be filled in, and what is known of each return address.
 //!
-//! ```text
-//!   cmp  rsi, rcx            cmp  rsi, rcx
-//!   jae  trap ──┐            jae  stub ──┐
-//!   …           │      ─►    …           │
-//!   ud2       ◄─┘            call RaiseSite   ◄─┘ the site of its return address says what is raised, and where
-//! ```
-//!
-//! Cranelift compiles a check that no handler sees to a branch to a trap at the end of the code. That costs neither a block
-//! nor an edge nor a register. But a trap stops the program by a signal, which takes a hundred times as long as a call, and
-//! belongs to the host. So each trap is replaced by a call of five bytes, and the branches to it are redirected. They
-//! are found by decoding, from its start, each stretch of code that belongs to the same node as the trap: no byte that
-//! is not an instruction is ever taken for one.
-//!
-//! # Guarantees
-//!
-//! Every trap has at least one branch that was redirected, or else compiling fails: no trap can be reached.
+//! Every instruction carries its node's index as its location, so a call's return address leads to the node, and the node
+//! to its position in the source and to what it raises. Landings carry their number in the list of what they catch.
 
 use cranelift_codegen::binemit::Reloc as ClifReloc;
-use cranelift_codegen::ir::{ExternalName, Function, TrapCode};
-use cranelift_codegen::{CompiledCode, FinalizedMachExceptionHandler, FinalizedRelocTarget, MachSrcLoc};
+use cranelift_codegen::ir::{ExternalName, Function};
+use cranelift_codegen::{
+    CompiledCode, Final, FinalizedMachExceptionHandler, FinalizedRelocTarget, MachSrcLoc,
+};
 use dagwood_il::entity::Entity;
-use dagwood_il::{Method, Node, Payload, SourcePos};
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use dagwood_il::{Method, Node, Opcode, Payload, RaiseKind, SourcePos};
 
-use crate::artifact::{Artifact, Helper, Landing, ListingLine, Reloc, RelocKind, RelocTarget, Site};
+use crate::artifact::{Artifact, Landing, ListingLine, Reloc, RelocKind, RelocTarget, Site};
 use crate::imports;
-use crate::lower::{Catch, UNREACHABLE, kind_of};
+use crate::lower::Catch;
+use crate::traps;
 
 /// What is known of the method besides Cranelift's code.
 pub(crate) struct Origin<'o, 'a> {
@@ -40,26 +28,8 @@ pub(crate) struct Origin<'o, 'a> {
     pub(crate) wants_listing: bool,
 }
 
-/// The bytes of a trap, of a call, and of a conditional branch to 32 bits away.
-const TRAP_BYTES: u32 = 2;
-const CALL_BYTES: u32 = 5;
-const BRANCH_BYTES: usize = 6;
-/// The opcodes of a trap, of a call, and of a breakpoint.
-const TRAP: [u8; 2] = [0x0f, 0x0b];
-const CALL: u8 = 0xe8;
-const BREAKPOINT: u8 = 0xcc;
-
-/// A trap that stands for a raise.
-struct Trap {
-    offset: u32,
-    code: TrapCode,
-    /// The node that it belongs to, as Cranelift knows it.
-    location: u32,
-    /// Whether a branch to it has been redirected.
-    is_reached: bool,
-}
-
-type Locations<'c> = &'c [MachSrcLoc<cranelift_codegen::Final>];
+/// Which stretch of code belongs to which node: the nodes' indexes as Cranelift's locations, ascending by offset.
+pub(crate) type Locations<'c> = &'c [MachSrcLoc<Final>];
 
 /// Makes an artifact of compiled code, or says what is wrong with the code.
 pub(crate) fn finish(
@@ -77,10 +47,7 @@ pub(crate) fn finish(
     };
     collect_relocs(compiled, func, &mut artifact)?;
     collect_calls(compiled, origin, &mut artifact)?;
-    let mut traps = collect_traps(compiled, locations);
-    if !traps.is_empty() {
-        replace_traps(&mut traps, locations, origin, &mut artifact)?;
-    }
+    traps::replace(compiled, origin, &mut artifact)?;
     if origin.wants_listing {
         collect_listing(locations, &mut artifact);
     }
@@ -112,7 +79,7 @@ fn collect_relocs(compiled: &CompiledCode, func: &Function, artifact: &mut Artif
 }
 
 /// The node that the code at `offset` belongs to, as Cranelift knows it.
-fn location_of(locations: Locations<'_>, offset: u32) -> u32 {
+pub(crate) fn location_of(locations: Locations<'_>, offset: u32) -> u32 {
     let after = locations.partition_point(|location| location.start <= offset);
     match after.checked_sub(1).map(|index| &locations[index]) {
         Some(location) if offset < location.end => location.loc.bits(),
@@ -120,7 +87,7 @@ fn location_of(locations: Locations<'_>, offset: u32) -> u32 {
     }
 }
 
-fn position_of(origin: &Origin<'_, '_>, location: u32) -> SourcePos {
+pub(crate) fn position_of(origin: &Origin<'_, '_>, location: u32) -> SourcePos {
     origin.positions.get(location as usize).copied().unwrap_or_default()
 }
 
@@ -153,123 +120,17 @@ fn collect_calls(
 }
 
 /// What a root that always raises, raises.
-fn raises_of(origin: &Origin<'_, '_>, location: u32) -> Option<(dagwood_il::RaiseKind, u16)> {
+fn raises_of(origin: &Origin<'_, '_>, location: u32) -> Option<(RaiseKind, u16)> {
     let method = origin.method?;
     let node = node_of(method, location)?;
     match method.payload(node) {
-        Payload::Raise(kind, reason) if method.opcode(node) == dagwood_il::Opcode::Raise => {
-            Some((kind, reason))
-        }
+        Payload::Raise(kind, reason) if method.opcode(node) == Opcode::Raise => Some((kind, reason)),
         _ => None,
     }
 }
 
-fn node_of(method: &Method<'_>, location: u32) -> Option<Node> {
+pub(crate) fn node_of(method: &Method<'_>, location: u32) -> Option<Node> {
     ((location as usize) < method.node_count()).then(|| Node::new(location as usize))
-}
-
-/// The traps that stand for raises: those at the end of the code, to which checks branch.
-fn collect_traps(compiled: &CompiledCode, locations: Locations<'_>) -> Vec<Trap> {
-    let code = compiled.buffer.data();
-    let is_raise = |offset: u32, trap: TrapCode| {
-        // A division's own record stands at the division, which is never executed with an operand it stops for.
-        trap != UNREACHABLE && code.get(offset as usize..).is_some_and(|code| code.starts_with(&TRAP))
-    };
-    let traps = compiled.buffer.traps().iter().filter(|trap| is_raise(trap.offset, trap.code));
-    traps
-        .map(|trap| Trap {
-            offset: trap.offset,
-            code: trap.code,
-            location: location_of(locations, trap.offset),
-            is_reached: false,
-        })
-        .collect()
-}
-
-/// Puts a call in the place of each trap.
-fn replace_traps(
-    traps: &mut [Trap],
-    locations: Locations<'_>,
-    origin: &Origin<'_, '_>,
-    artifact: &mut Artifact,
-) -> Result<(), String> {
-    let count = traps.len() as u32;
-    let (first, last) = (traps[0].offset, traps[traps.len() - 1].offset);
-    let is_dense = last - first == (count - 1) * TRAP_BYTES;
-    if is_dense && (last + TRAP_BYTES) as usize == artifact.code.len() {
-        artifact.code.truncate(first as usize);
-    }
-    let start = artifact.code.len() as u32;
-    redirect(traps, locations, origin, start, artifact);
-    for (index, trap) in (0..).zip(traps.iter()) {
-        if !trap.is_reached {
-            return Err(format!("no branch to the trap at {:#x} was found", trap.offset));
-        }
-        let offset = start + index * CALL_BYTES;
-        artifact.code.extend_from_slice(&[CALL, 0, 0, 0, 0]);
-        artifact.relocs.push(Reloc {
-            offset: offset + 1,
-            kind: RelocKind::Rel4,
-            target: RelocTarget::Helper(Helper::RaiseSite),
-            addend: -4,
-        });
-        let kind = kind_of(trap.code).ok_or_else(|| format!("the trap {} is not one of ours", trap.code))?;
-        let reason = match origin.method.and_then(|method| Some((method, node_of(method, trap.location)?))) {
-            Some((method, node)) => match method.payload(node) {
-                Payload::Raise(_, reason) => reason,
-                _ => 0,
-            },
-            None => 0,
-        };
-        artifact.sites.push(Site {
-            return_offset: offset + CALL_BYTES,
-            position: position_of(origin, trap.location),
-            raises: Some((kind, reason)),
-            frame_offset: 0,
-            handlers_first: 0,
-            handlers_count: 0,
-        });
-    }
-    // The last return address is then one inside of the code, too.
-    artifact.code.push(BREAKPOINT);
-    Ok(())
-}
-
-/// Redirects the branches to `traps` to calls that start at `start`.
-fn redirect(
-    traps: &mut [Trap],
-    locations: Locations<'_>,
-    origin: &Origin<'_, '_>,
-    start: u32,
-    artifact: &mut Artifact,
-) {
-    let mut raising = vec![false; origin.positions.len() + 1];
-    let slot = |location: u32| (location as usize).min(origin.positions.len());
-    for trap in traps.iter() {
-        raising[slot(trap.location)] = true;
-    }
-    let end = traps[0].offset;
-    let mut instruction = Instruction::default();
-    for stretch in locations.iter().filter(|stretch| stretch.start < end && raising[slot(stretch.loc.bits())])
-    {
-        let bytes = &artifact.code[stretch.start as usize..stretch.end.min(end) as usize];
-        let mut branches: smallvec::SmallVec<[(usize, usize); 2]> = smallvec::SmallVec::new();
-        let mut decoder = Decoder::with_ip(64, bytes, stretch.start.into(), DecoderOptions::NONE);
-        while decoder.can_decode() {
-            decoder.decode_out(&mut instruction);
-            if instruction.is_jcc_short_or_near() && instruction.len() == BRANCH_BYTES {
-                let target = instruction.near_branch_target();
-                if let Ok(index) = traps.binary_search_by_key(&target, |trap| trap.offset.into()) {
-                    branches.push((instruction.next_ip() as usize, index));
-                }
-            }
-        }
-        for (next, index) in branches {
-            traps[index].is_reached = true;
-            let distance = start + index as u32 * CALL_BYTES - next as u32;
-            artifact.code[next - 4..next].copy_from_slice(&distance.to_le_bytes());
-        }
-    }
 }
 
 fn collect_listing(locations: Locations<'_>, artifact: &mut Artifact) {

@@ -186,6 +186,8 @@ fn compile(program: &Program, folding: Folding, args: &[Value]) -> Result<Outcom
         Err(object) => Err(Raise::guest(object)),
     });
     let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
+    // With fuel every poll calls the runtime, which must change nothing.
+    thread.set_fuel(Some(u64::MAX));
     let context = Context::new(64).map_err(|error| error.to_string())?;
     let cx = CallCx { thread: &thread, context: &context, host: &natives };
     let result = match jit.call(cx, program.entry(), args) {

@@ -175,7 +175,7 @@ impl<'a> Generator<'a, '_> {
         for ordinal in 0..1 + self.choices.below(MAX_STATEMENTS) {
             self.builder.at(SourcePos(ordinal as u32));
             let is_flat = self.depth > MAX_DEPTH || self.choices.is_exhausted();
-            match self.choices.below(if is_flat { 14 } else { 21 }) {
+            match self.choices.below(if is_flat { 15 } else { 22 }) {
                 0..=4 => self.compute(),
                 5..=6 => self.set(),
                 7 => self.load(),
@@ -185,10 +185,11 @@ impl<'a> Generator<'a, '_> {
                 11 => self.check(),
                 12 => self.call_indirect(),
                 13 => self.bulk(),
-                14 | 15 => self.if_else(),
-                16 | 17 => self.counted_loop(),
-                18 => self.switch(),
-                19 => self.throw_if(),
+                14 => self.poll(),
+                15 | 16 => self.if_else(),
+                17 | 18 => self.counted_loop(),
+                19 => self.switch(),
+                20 => self.throw_if(),
                 _ => self.try_region(),
             }
         }
@@ -338,6 +339,10 @@ impl<'a> Generator<'a, '_> {
             let node = self.builder.result(*ty, call, index as u32);
             self.pool.push(node);
         }
+    }
+
+    fn poll(&mut self) {
+        self.builder.emit(Opcode::Poll, Type::Void, &[], Payload::None);
     }
 
     /// A copy, a fill or a comparison of parts of the memory.

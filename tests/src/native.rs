@@ -103,6 +103,8 @@ impl Compiled {
             });
         }
         let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
+        // With fuel every poll calls the runtime, which must change nothing.
+        thread.set_fuel(Some(u64::MAX));
         let context = Context::new(CONTEXT_BYTES).map_err(|error| error.to_string())?;
         let cx = CallCx { thread: &thread, context: &context, host: &natives };
         match self.jit.call(cx, method, args) {

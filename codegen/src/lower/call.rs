@@ -14,8 +14,9 @@ use dagwood_il::layout::thread::POLL;
 use dagwood_il::layout::{BUFFER_SLOT_BYTES, NativeWord};
 use dagwood_il::{Block, KindSet, NativeId, Node, Opcode, Payload, RaiseKind};
 
+use super::check::{POLLED, UNREACHABLE};
 use super::memory::trusted;
-use super::{Catch, Lower, Result, check::UNREACHABLE, clif_type};
+use super::{Catch, Lower, Result, clif_type};
 use crate::artifact::Helper;
 use crate::imports::Handled;
 
@@ -236,15 +237,19 @@ impl Lower<'_, '_, '_> {
         Ok(())
     }
 
-    pub(super) fn poll(&mut self, _: Node) -> Result<()> {
+    /// Lowers a poll. Like a check, it is a trap where no handler sees what it may raise: `traps.rs` calls the helper there,
+    /// which keeps all registers, and comes back.
+    pub(super) fn poll(&mut self) -> Result<()> {
         let thread = self.thread();
         let flag = self.ins().load(types::I32, trusted(), thread, POLL);
+        if self.landings().is_empty() {
+            self.ins().trapnz(flag, POLLED);
+            return Ok(());
+        }
         let (cold, next) = (self.new_block(), self.new_block());
         self.ins().brif(flag, cold, &[], next, &[]);
         let region = self.begin_cold(cold);
-        let start = self.tables.arguments.len();
-        self.tables.arguments.push(self.context);
-        self.call_raising_helper(Helper::Poll, start)?;
+        self.call_raising_helper(Helper::Poll, self.tables.arguments.len())?;
         self.ins().jump(next, &[]);
         self.continue_in(next);
         self.region = region;

@@ -17,7 +17,7 @@ pub(super) enum When {
     NonZero,
 }
 
-/// The trap behind which `sites.rs` finds a raise of this kind.
+/// The trap behind which `traps.rs` finds a raise of this kind.
 pub(crate) fn trap_of(kind: RaiseKind) -> TrapCode {
     TrapCode::user(kind as u8 + 1).expect("Cranelift leaves us more codes than there are kinds")
 }
@@ -31,6 +31,8 @@ pub(crate) fn kind_of(trap: TrapCode) -> Option<RaiseKind> {
     }
 }
 
+/// The trap of a poll that is asked to stop.
+pub(crate) const POLLED: TrapCode = TrapCode::unwrap_user(99);
 /// The trap behind calls that do not return.
 pub(crate) const UNREACHABLE: TrapCode = TrapCode::unwrap_user(100);
 

@@ -21,6 +21,9 @@ impl Lower<'_, '_, '_> {
                 self.ins().fcvt_from_sint(clif, x)
             }
             Opcode::UIntToFloat => match from {
+                Type::I64 if self.is_non_negative(self.method.operands(node)[0]) => {
+                    self.ins().fcvt_from_sint(clif, x)
+                }
                 Type::I64 => self.ins().fcvt_from_uint(clif, x),
                 _ => {
                     // As a signed number of more bits, any narrower one is not negative.
@@ -39,6 +42,17 @@ impl Lower<'_, '_, '_> {
                 self.ins().iadd(x, distance)
             }
             _ => unreachable!("the dispatch sends no other opcodes here"),
+        }
+    }
+
+    /// Whether an integer's highest bit is zero by what it is.
+    fn is_non_negative(&self, node: Node) -> bool {
+        let bits = self.method.ty(node).bits();
+        match self.method.opcode(node) {
+            Opcode::UExt => true,
+            Opcode::UShr => self.const_operand(node, 1).is_some_and(|by| by % u64::from(bits) != 0),
+            Opcode::And => self.const_operand(node, 1).is_some_and(|mask| mask >> (bits - 1) == 0),
+            _ => false,
         }
     }
 
