@@ -44,7 +44,7 @@ use dagwood_il::{
 use crate::error::CompileError;
 use crate::imports::Imports;
 use crate::place::{Placement, is_cheap};
-use crate::ssa::{Binding, Locals, MAX_BLOCK_PARAMS};
+use crate::ssa::{Binding, Locals, MAX_BLOCK_PARAMS, MAX_EDGE_VALUES};
 use crate::target::Target;
 use shadow::Shadow;
 
@@ -487,9 +487,9 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
                 self.input(&format!("a local is live into {head} that is not assigned on every way there"))
             );
         }
-        self.tables.locals.add_edge(self.cursor.func, head, inst, destination, values);
+        let added = self.tables.locals.add_edge(self.cursor.func, head, inst, destination, values);
         self.tables.arguments.truncate(start);
-        Ok(())
+        added.ok_or_else(|| self.limit("values brought to blocks", MAX_EDGE_VALUES))
     }
 
     /// Ends the current block of Cranelift's with a jump to a head or a block that continues this one.

@@ -27,6 +27,10 @@ use dagwood_il::{Block, Cfg, Dominators, Liveness, Local, Loops, Method, Node, O
 /// The parameters that a block can have: Cranelift counts them with 16 bits.
 pub(crate) const MAX_BLOCK_PARAMS: usize = 60_000;
 
+/// The values that all edges of a method may bring to heads together. Few locals live at few heads are far from it; many
+/// at many would take the product in memory.
+pub(crate) const MAX_EDGE_VALUES: usize = 1 << 23;
+
 const NONE: u32 = u32::MAX;
 
 /// What a local holds: a node of this extended block, or the value it had at the head.
@@ -70,6 +74,8 @@ pub(crate) struct Locals {
     incoming: Vec<Incoming>,
     values: Vec<Value>,
     params: Vec<Local>,
+    /// How many values edges have brought so far.
+    brought: usize,
     stores: Stores,
 }
 
@@ -107,6 +113,7 @@ impl Locals {
         self.incoming.clear();
         self.values.clear();
         self.params.clear();
+        self.brought = 0;
         self.stores.prepare(method, cfg);
         Ok(())
     }
@@ -157,7 +164,8 @@ impl Locals {
         }
     }
 
-    /// Adds an edge into `head`: destination `destination` of `inst`, bringing `values`, one for each wanted local.
+    /// Adds an edge into `head`: destination `destination` of `inst`, bringing `values`, one for each wanted local. None if
+    /// edges have brought too many.
     pub(crate) fn add_edge(
         &mut self,
         func: &mut Function,
@@ -165,18 +173,23 @@ impl Locals {
         inst: Inst,
         destination: usize,
         values: &[Value],
-    ) {
+    ) -> Option<()> {
+        self.brought += values.len();
+        if self.brought > MAX_EDGE_VALUES {
+            return None;
+        }
         if self.heads[head.index()].params.is_some() {
             for value in values {
                 append_argument(func, inst, destination, *value);
             }
-            return;
+            return Some(());
         }
         let start = self.values.len() as u32;
         self.values.extend_from_slice(values);
         let edges = &mut self.heads[head.index()].edges;
         let next = std::mem::replace(edges, self.incoming.len() as u32);
         self.incoming.push(Incoming { inst, destination: destination as u32, values: start, next });
+        Some(())
     }
 
     /// Begins a head: finds out which live locals need a parameter, calls `add_param` for each and gives the value to

@@ -135,3 +135,25 @@ fn too_many_locals_live_in_one_block_are_a_limit() {
     });
     assert!(matches!(artifact, Err(CompileError::Limit { .. })), "{artifact:?}");
 }
+
+#[test]
+fn too_many_values_brought_to_blocks_are_a_limit() {
+    let artifact = build(|b| {
+        let locals: Vec<_> = (0..3_000).map(|index| b.local(&format!("l{index}"), Type::I32)).collect();
+        let start = b.get(b.param(0));
+        locals.iter().for_each(|local| b.set(*local, start));
+        let end = b.block();
+        for _ in 0..3_000 {
+            let next = b.block();
+            let x = b.get(b.param(0));
+            b.branch(x, next, end);
+            b.switch_to(next);
+        }
+        b.goto(end);
+        b.switch_to(end);
+        let values = locals.iter().map(|local| b.get(*local)).collect();
+        let total = sum(b, values);
+        b.ret(&[total]);
+    });
+    assert!(matches!(artifact, Err(CompileError::Limit { limit: Some(_), .. })), "{artifact:?}");
+}
