@@ -21,6 +21,7 @@ use dagwood_il::{Method, MethodId, Module, NativeId, RaiseKind, SourcePos, Symbo
 use dagwood_runtime::compiler::bodies;
 use dagwood_runtime::context::Context;
 use dagwood_runtime::jit::{CallCx, CallError, Jit};
+use dagwood_runtime::memory::{self, LinearMemory};
 use dagwood_runtime::natives::Natives;
 use dagwood_runtime::raise::Raise;
 use dagwood_runtime::thread::{self, Interrupt, Thread};
@@ -209,7 +210,9 @@ impl<'a> Dag<'a> {
     ) -> Result<Ended, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::of(self.name, error);
         let module = self.module();
-        let statics = Context::new(module.symbols.len() * STATIC_BYTES).map_err(|error| failed(&error))?;
+        let bytes = module.symbols.len() * STATIC_BYTES;
+        let statics = LinearMemory::new(bytes, &memory::Limits { cap: bytes, reserve: bytes });
+        let statics = statics.map_err(|error| failed(&error))?;
         let mut jit = Jit::new(module.clone(), limits.jit_options()?).map_err(|error| failed(&error))?;
         for (id, symbol) in module.symbols.iter() {
             if let SymbolKind::Static(_) = symbol.kind {
