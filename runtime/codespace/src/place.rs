@@ -1,0 +1,581 @@
+//! Where code stands: the ladder of ways to find addresses near the program.
+//!
+//! ```text
+//!   anchor - 1.75 GiB            anchor            + 1.06 GiB     + 1.75 GiB
+//!   |<--------- below ---------->| image ... [heap] ...|<-- above -->|
+//!                                  position-independent: below first; fixed: above only
+//!
+//!   reserved -> hinted tries -> walk -> scan of the memory map -> pool in the image -> anywhere
+//! ```
+//!
+//! Asking the system for any address never yields one near the program. So a piece of addresses is taken at the
+//! start, at a random place below the program, where nothing else lives, and chunks are carved out of it. If it
+//! is used up, or if there was no room for it, each chunk climbs the ladder by itself: some random places, each
+//! taken only if it is free (`MAP_FIXED_NOREPLACE`), then all places one after the other, then what the memory map
+//! says is free, then the pool that the image brings along ([`crate::pool`]), and last any address at all, from
+//! which calls go through slots.
+//!
+//! *Reach.* What lies in the window of 1.75 GiB reaches every byte of an image of up to 256 MiB, and both ends of the
+//! window's lower half reach each other. *The heap* starts up to a gibibyte above the image and grows upwards: no code is
+//! put right behind or before it, which would stop it from growing.
+//!
+//! *Cost.* A try that fails costs about a fifth of one that succeeds, which is one `mmap`. Up to
+//! [`HINTS`] places are tried for each of four sizes of a reservation, so that starting is cheap in a crowded process
+//! too. The walk costs at most 1,300 failing tries, the scan reads the memory map once.
+//!
+//! Others: LuaJIT tries random hints; OpenJ9 and PHP scan the memory map; YJIT walks; SpiderMonkey reserves at a
+//! random place far from everything.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use crate::system::{self, At};
+use crate::{CHUNK, Error, Options, PAGE, Placement, maps, pool};
+
+/// How far from the anchor code may stand: what is left of 2 GiB is for the rest of the anchor's image.
+const WINDOW: usize = 7 << 28;
+/// Where the heap of a program may start, counted from its text, and room for it to grow.
+const HEAP: usize = (1 << 30) + HEAP_MARGIN;
+/// How far code stays away from the heap at least.
+const HEAP_MARGIN: usize = 64 << 20;
+/// No code stands below this address.
+const LOWEST: usize = 16 << 20;
+/// Programs that are not position-independent stand below this address.
+const FIXED_PROGRAMS: usize = 4 << 30;
+/// Random places that are tried for one size.
+const HINTS: u32 = 2;
+/// Random places that are tried for one chunk.
+const CHUNK_HINTS: u32 = 8;
+/// How often the memory map is read for one chunk: another thread may take what it showed to be free.
+const SCANS: u32 = 3;
+/// The addresses that [`Placement::Anywhere`] chooses from.
+const ANYWHERE: Range<usize> = FIXED_PROGRAMS..1 << 46;
+
+/// How a place was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rung {
+    /// In the addresses that were reserved when the space was made.
+    Reserved,
+    /// At a place that was tried on a guess.
+    Hint,
+    /// By trying one place after the other.
+    Walk,
+    /// By reading the memory map of the process.
+    Scan,
+    /// In the pool that is part of the image.
+    Pool,
+    /// Wherever there was room: perhaps out of reach of the anchor.
+    Anywhere,
+}
+
+/// Addresses that are ours and hold nothing. Dropping it gives them back, whatever is mapped there by then.
+#[derive(Debug)]
+pub(crate) struct Place {
+    base: usize,
+    len: usize,
+    rung: Rung,
+    tries: u32,
+    home: Home,
+}
+
+/// Whom a place is given back to.
+#[derive(Debug)]
+enum Home {
+    System,
+    Reserve(Arc<Reserve>),
+    Pool,
+    /// Nobody: it stays as it is.
+    Nobody,
+}
+
+impl Place {
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// How many places were tried to find this one, itself included.
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// Lets the place be what it is until the process ends, because it cannot be unmapped.
+    pub(crate) fn leave(mut self) {
+        self.home = Home::Nobody;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        match &self.home {
+            Home::System => {
+                // SAFETY: the addresses are this place's alone, and whoever used them borrowed or owned it. If it
+                // fails they stay mapped, which harms nobody.
+                unsafe { system::unmap(self.base, self.len) };
+            }
+            Home::Reserve(reserve) => reserve.put_back(self.base, self.len),
+            Home::Pool => pool::put_back(self.base, self.len),
+            Home::Nobody => {}
+        }
+    }
+}
+
+/// One reserved piece of addresses, of which chunks are taken.
+#[derive(Debug)]
+struct Reserve {
+    base: usize,
+    len: usize,
+    rung: Rung,
+    tries: u32,
+    /// A bit for each chunk that is taken.
+    taken: Mutex<Box<[u64]>>,
+}
+
+impl Reserve {
+    fn new(found: &Found, tries: u32) -> Result<Reserve, Error> {
+        let mut taken = Vec::new();
+        let words = (found.len / CHUNK).div_ceil(64);
+        taken.try_reserve_exact(words).map_err(|_| Error::Memory)?;
+        taken.resize(words, 0);
+        let taken = Mutex::new(taken.into_boxed_slice());
+        Ok(Reserve { base: found.base, len: found.len, rung: found.rung, tries, taken })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<[u64]>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lowest `len` bytes that are free.
+    fn take(&self, len: usize) -> Option<usize> {
+        let mut taken = self.lock();
+        let wanted = len / CHUNK;
+        let mut run = 0;
+        for chunk in 0..self.len / CHUNK {
+            run = if taken[chunk / 64] >> (chunk % 64) & 1 == 0 { run + 1 } else { 0 };
+            if run == wanted {
+                let first = chunk + 1 - wanted;
+                for taking in first..=chunk {
+                    taken[taking / 64] |= 1 << (taking % 64);
+                }
+                return Some(self.base + first * CHUNK);
+            }
+        }
+        None
+    }
+
+    fn put_back(&self, base: usize, len: usize) {
+        // SAFETY: the place was taken from this reserve and its owner gives it up.
+        if unsafe { system::map_nothing(At::Over(base), len) }.is_err() {
+            // What is there now stays, so nobody else may have the place.
+            return;
+        }
+        let mut taken = self.lock();
+        let first = (base - self.base) / CHUNK;
+        for chunk in first..first + len / CHUNK {
+            taken[chunk / 64] &= !(1 << (chunk % 64));
+        }
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        // Each place that was given out holds this reserve, so those still taken are left for good.
+        let taken = self.lock();
+        let is_free = |chunk: usize| taken[chunk / 64] >> (chunk % 64) & 1 == 0;
+        let chunks = self.len / CHUNK;
+        let mut start = 0;
+        while start < chunks {
+            let end = (start..chunks).find(|&chunk| !is_free(chunk)).unwrap_or(chunks);
+            let guard = if start == 0 { PAGE } else { 0 };
+            let from = self.base + start * CHUNK - guard;
+            let len = guard + (end - start) * CHUNK;
+            if len > 0 {
+                // SAFETY: reserved by `find`, guard page included, and free, so that nobody uses it.
+                unsafe { system::unmap(from, len) };
+            }
+            start = (end..chunks).find(|&chunk| is_free(chunk)).unwrap_or(chunks);
+        }
+    }
+}
+
+/// Where the chunks of a space come from.
+#[derive(Debug)]
+pub(crate) struct Region {
+    reserve: Option<Arc<Reserve>>,
+    /// What later chunks stand near; zero while that is open.
+    anchor: AtomicUsize,
+    /// The place that was found last beyond the reserve.
+    last: AtomicUsize,
+    tries: AtomicU32,
+}
+
+impl Region {
+    pub(crate) fn new(options: &Options) -> Result<Region, Error> {
+        let mut tries = 0;
+        let mut region = Region {
+            reserve: None,
+            anchor: AtomicUsize::new(0),
+            last: AtomicUsize::new(0),
+            tries: AtomicU32::new(0),
+        };
+        let window = match options.placement {
+            Placement::Near(anchor) => {
+                *region.anchor.get_mut() = anchor;
+                Some(Window::near(anchor))
+            }
+            Placement::Anywhere => None,
+        };
+        let len = options.reserve_bytes.checked_next_multiple_of(CHUNK).unwrap_or(1 << 46).min(1 << 46);
+        if len > 0 {
+            let found = match &window {
+                Some(window) => reserve_in(window, len, &mut tries)?,
+                None => Some(anywhere(len, PAGE, &mut tries)?),
+            };
+            if let Some(found) = found {
+                if window.is_none() {
+                    *region.anchor.get_mut() = found.base;
+                }
+                region.reserve = Some(Arc::new(Reserve::new(&found, tries)?));
+                found.keep();
+            }
+        }
+        *region.tries.get_mut() = tries;
+        Ok(region)
+    }
+
+    /// A place of `len` bytes, a multiple of [`CHUNK`], at a multiple of it.
+    pub(crate) fn take(&self, len: usize) -> Result<Place, Error> {
+        debug_assert!(len > 0 && len.is_multiple_of(CHUNK), "places are whole chunks");
+        if let Some(reserve) = &self.reserve
+            && let Some(base) = reserve.take(len)
+        {
+            return Ok(Place {
+                base,
+                len,
+                rung: Rung::Reserved,
+                tries: 0,
+                home: Home::Reserve(reserve.clone()),
+            });
+        }
+        let mut tries = 0;
+        let result = match self.anchor.load(Ordering::Relaxed) {
+            0 => anywhere(len, 0, &mut tries).map(|found| found.into_place(tries)),
+            anchor => climb(&Window::near(anchor), len, self.last.load(Ordering::Relaxed), &mut tries),
+        };
+        self.tries.fetch_add(tries, Ordering::Relaxed);
+        let place = result?;
+        if place.rung != Rung::Anywhere {
+            self.last.store(place.base, Ordering::Relaxed);
+        }
+        let _ = self.anchor.compare_exchange(0, place.base, Ordering::Relaxed, Ordering::Relaxed);
+        Ok(place)
+    }
+
+    /// The addresses that were reserved at the start, and how they were found.
+    pub(crate) fn reserved(&self) -> Option<(Range<usize>, Rung)> {
+        self.reserve.as_ref().map(|reserve| (reserve.base..reserve.base + reserve.len, reserve.rung))
+    }
+
+    /// How many places were tried up to now.
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries.load(Ordering::Relaxed)
+    }
+}
+
+/// Addresses that are reserved and hold nothing; dropping it gives them back.
+#[derive(Debug)]
+pub struct Reservation {
+    place: Place,
+    guard: usize,
+}
+
+impl Reservation {
+    /// Where it starts: a multiple of [`CHUNK`].
+    pub fn base(&self) -> usize {
+        self.place.base
+    }
+
+    /// Its bytes: what was asked for, rounded up to whole chunks, or less where there was no room.
+    #[expect(clippy::len_without_is_empty, reason = "a reservation has at least one chunk")]
+    pub fn len(&self) -> usize {
+        self.place.len
+    }
+
+    /// How it was found.
+    pub fn rung(&self) -> Rung {
+        self.place.rung
+    }
+
+    /// How many places were tried, this one included.
+    pub fn tries(&self) -> u32 {
+        self.place.tries
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.guard > 0 {
+            // SAFETY: the guard page before the place was mapped with it and is used by nobody.
+            unsafe { system::unmap(self.place.base - self.guard, self.guard) };
+        }
+    }
+}
+
+/// Reserves `len` bytes of addresses near `anchor`, rounded up to whole chunks, as a code space does when it is
+/// made: a quarter, and so on, where that is too much; one chunk at least, anywhere if need be.
+///
+/// # Errors
+///
+/// If the system has no addresses left, or refuses.
+pub fn reserve_near(anchor: usize, len: usize) -> Result<Reservation, Error> {
+    let mut tries = 0;
+    let window = Window::near(anchor);
+    let len = len.max(1).checked_next_multiple_of(CHUNK).unwrap_or(1 << 46).min(1 << 46);
+    if let Some(found) = reserve_in(&window, len, &mut tries)? {
+        let guard = found.guard;
+        return Ok(Reservation { place: found.into_place(tries), guard });
+    }
+    Ok(Reservation { place: climb(&window, CHUNK, 0, &mut tries)?, guard: 0 })
+}
+
+/// The addresses that are in reach of an anchor.
+#[derive(Debug)]
+struct Window {
+    anchor: usize,
+    below: Range<usize>,
+    above: Range<usize>,
+}
+
+impl Window {
+    fn near(anchor: usize) -> Window {
+        let lowest = anchor.saturating_sub(WINDOW).max(LOWEST).next_multiple_of(CHUNK);
+        let highest = anchor.saturating_add(WINDOW) & !(CHUNK - 1);
+        let below = if anchor < FIXED_PROGRAMS { lowest..lowest } else { lowest..anchor & !(CHUNK - 1) };
+        let heap = system::heap_end();
+        let mut above = anchor.saturating_add(HEAP);
+        if (anchor..highest).contains(&heap) {
+            above = above.max(heap + HEAP_MARGIN);
+        }
+        let above = (above & !(CHUNK - 1)).min(highest - CHUNK) + CHUNK..highest;
+        Window { anchor, below, above }
+    }
+
+    /// Where guesses are made.
+    fn best(&self) -> &Range<usize> {
+        if self.below.is_empty() { &self.above } else { &self.below }
+    }
+}
+
+/// Addresses that were found and are not anybody's yet; dropping gives them back.
+#[derive(Debug)]
+struct Found {
+    base: usize,
+    len: usize,
+    /// The bytes before it that are taken too.
+    guard: usize,
+    rung: Rung,
+}
+
+impl Found {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    fn into_place(self, tries: u32) -> Place {
+        let place = Place { base: self.base, len: self.len, rung: self.rung, tries, home: Home::System };
+        self.keep();
+        place
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        // SAFETY: the addresses were just taken and nobody knows of them.
+        unsafe { system::unmap(self.base - self.guard, self.guard + self.len) };
+    }
+}
+
+/// Takes the `len` bytes at `base`, and `guard` before them, if they are free.
+fn take_at(
+    base: usize,
+    len: usize,
+    guard: usize,
+    rung: Rung,
+    tries: &mut u32,
+) -> Result<Option<Found>, Error> {
+    *tries = tries.saturating_add(1);
+    // SAFETY: takes only what is free.
+    match unsafe { system::map_nothing(At::Free(base - guard), guard + len) } {
+        Ok(got) if got == base - guard => Ok(Some(Found { base, len, guard, rung })),
+        Ok(elsewhere) => {
+            // SAFETY: an old system has chosen another place, which nobody knows of.
+            unsafe { system::unmap(elsewhere, guard + len) };
+            Ok(None)
+        }
+        Err(Error::System { errno, .. }) if errno == Errno::EXIST.raw_os_error() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A few guesses for each of a few sizes, the largest being `len`; with a guard page before it.
+fn reserve_in(window: &Window, len: usize, tries: &mut u32) -> Result<Option<Found>, Error> {
+    let mut random = Random::new()?;
+    let mut size = len;
+    loop {
+        let found = guess(window.best(), size, PAGE, HINTS, &mut random, tries);
+        match found {
+            Ok(None) | Err(_) if size / 4 >= 2 * CHUNK => size = size / 4 & !(CHUNK - 1),
+            other => return other,
+        }
+    }
+}
+
+/// Tries random places in `range`.
+fn guess(
+    range: &Range<usize>,
+    len: usize,
+    guard: usize,
+    guesses: u32,
+    random: &mut Random,
+    tries: &mut u32,
+) -> Result<Option<Found>, Error> {
+    let Some(room) = range.len().checked_sub(len) else { return Ok(None) };
+    for _ in 0..guesses {
+        let base = range.start + random.below(room / CHUNK + 1) * CHUNK;
+        if let Some(found) = take_at(base, len, guard, Rung::Hint, tries)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Goes up the ladder for `len` bytes; `last` is a place below which there may be room.
+fn climb(window: &Window, len: usize, last: usize, tries: &mut u32) -> Result<Place, Error> {
+    if let Some(below) = last.checked_sub(len)
+        && (window.below.contains(&below) || window.above.contains(&below))
+        && let Some(found) = take_at(below, len, 0, Rung::Hint, tries)?
+    {
+        return Ok(found.into_place(*tries));
+    }
+    let mut random = Random::new()?;
+    if let Some(found) = guess(window.best(), len, 0, CHUNK_HINTS, &mut random, tries)? {
+        return Ok(found.into_place(*tries));
+    }
+    for base in steps(window, len) {
+        if let Some(found) = take_at(base, len, 0, Rung::Walk, tries)? {
+            return Ok(found.into_place(*tries));
+        }
+    }
+    for _ in 0..SCANS {
+        let Some(base) = scan(window, len) else { break };
+        if let Some(found) = take_at(base, len, 0, Rung::Scan, tries)? {
+            return Ok(found.into_place(*tries));
+        }
+    }
+    if let Some(base) = pool::take(len, window.anchor, WINDOW) {
+        return Ok(Place { base, len, rung: Rung::Pool, tries: *tries, home: Home::Pool });
+    }
+    anywhere(len, 0, tries).map(|found| found.into_place(*tries))
+}
+
+/// All places for `len` bytes in the window, best first.
+fn steps(window: &Window, len: usize) -> impl Iterator<Item = usize> {
+    let fits = |range: &Range<usize>| range.len().checked_sub(len).map_or(0, |room| room / CHUNK + 1);
+    let (below, above) = (window.below.clone(), window.above.clone());
+    let (fit_below, fit_above) = (fits(&below), fits(&above));
+    let downwards = (0..fit_below).map(move |i| below.end - len - i * CHUNK);
+    downwards.chain((0..fit_above).map(move |i| above.start + i * CHUNK))
+}
+
+/// What the memory map says is free: the nearest place below the anchor, else the nearest above, but not beside the heap.
+fn scan(window: &Window, len: usize) -> Option<usize> {
+    let lowest = window.below.start.max(LOWEST);
+    let highest = window.above.end;
+    let heap = system::heap_end();
+    let beside = heap.saturating_sub(HEAP_MARGIN)..heap.saturating_add(HEAP_MARGIN);
+    let (mut below, mut above) = (None, None);
+    let mut hole = |start: usize, end: usize| {
+        let start = start.max(lowest).next_multiple_of(CHUNK);
+        let end = end.min(highest) & !(CHUNK - 1);
+        if start >= end || end - start < len {
+        } else if end <= window.anchor {
+            below = Some(end - len);
+        } else if above.is_none() {
+            above = Some(start);
+        }
+    };
+    let mut free_from = 0;
+    maps::each(|mapping| {
+        if mapping.start > free_from {
+            let (start, end) = (free_from, mapping.start);
+            hole(start, end.min(beside.start).max(start));
+            hole(start.max(beside.end).min(end), end);
+        }
+        free_from = mapping.end;
+    })
+    .ok()?;
+    hole(free_from.max(beside.end), usize::MAX);
+    below.or(above)
+}
+
+/// A random place, or any.
+fn anywhere(len: usize, guard: usize, tries: &mut u32) -> Result<Found, Error> {
+    let mut random = Random::new()?;
+    if let Some(found) = guess(&ANYWHERE, len, guard, CHUNK_HINTS, &mut random, tries)? {
+        let (base, len, guard) = (found.base, found.len, found.guard);
+        found.keep();
+        return Ok(Found { base, len, guard, rung: Rung::Anywhere });
+    }
+    *tries = tries.saturating_add(1);
+    let whole = len.checked_add(guard + CHUNK).ok_or(Error::Memory)?;
+    // SAFETY: the system chooses an address that is free.
+    let start = unsafe { system::map_nothing(At::Anywhere, whole) }?;
+    let base = (start + guard).next_multiple_of(CHUNK);
+    let end = base + len;
+    // SAFETY: both ends are part of what was just mapped, and nobody knows of them.
+    unsafe {
+        if base - guard > start {
+            system::unmap(start, base - guard - start);
+        }
+        if start + whole > end {
+            system::unmap(end, start + whole - end);
+        }
+    }
+    Ok(Found { base, len, guard, rung: Rung::Anywhere })
+}
+
+/// Numbers that are as hard to guess as the eight bytes they start from (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014).
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new() -> Result<Random, Error> {
+        system::random().map(Random)
+    }
+
+    /// An address for `len` bytes, at a multiple of a chunk, so that each page table serves one view.
+    pub(crate) fn address(&mut self, len: usize) -> usize {
+        ANYWHERE.start + self.below((ANYWHERE.len() - len) / CHUNK) * CHUNK
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        ((u128::from(z) * bound as u128) >> 64) as usize
+    }
+}
