@@ -13,6 +13,7 @@ mod error;
 mod file;
 #[cfg(feature = "gdb")]
 mod gdb;
+mod grace;
 mod hot;
 mod jitdump;
 mod maps;
@@ -22,14 +23,17 @@ mod options;
 mod perf;
 mod place;
 mod pool;
+mod quarantine;
 mod record;
 mod slot;
+mod sync;
 mod system;
 
 pub use call::{
     CallForm, CallSite, LoadForm, Patching, Reach, STUB_LEN, WINDOW_MAX, WINDOW_MIN, WINDOW_MIN_PATCHED,
 };
 pub use error::Error;
+pub use grace::{Ask, Barrier, Domain, Participant, Running};
 pub use hot::HotEdge;
 pub use observe::{FILE_BYTES, Gdb, LINES, LineEntry, NAME_BYTES, Observed, Observers, Observing};
 pub use options::{Fallback, Lane, Options, Packing, Placement, Pressure, Protection, Relief, Seal, Unwind};
