@@ -11,13 +11,16 @@
 //!
 //! *Guarantees.* The word of a [`Slot`] stays mapped and belongs to it alone until it is dropped, even if the space is
 //! dropped first. The word of a dropped slot is zero, so that a call that should not be there any more faults at address 0
-//! instead of running something else. Slots are given out from the lowest address of the oldest area that is in reach.
+//! instead of running something else. Slots are given out from the lowest address of the oldest area that is in reach. The
+//! end of a place stays inaccessible.
 //!
 //! *Cost.* Reading and writing a slot is one atomic access. Making and dropping one takes a lock and looks through at most
-//! 1 KiB of bits. An area that was mapped stays mapped; its pages take memory once they are used.
+//! 1 KiB of bits, and one entry for each area. A place is as large as a chunk and holds 31 areas, each of which is made
+//! accessible when those before it are full; it stays, and its pages take memory once they are used.
 
 use std::fmt;
 use std::mem::size_of;
+use std::num::NonZero;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,130 +28,145 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Error;
 use crate::call::Reach;
+use crate::place::Place;
+use crate::system::{self, Access};
 
 /// The bytes of an area.
-pub(crate) const AREA: usize = 64 << 10;
+const AREA: usize = 64 << 10;
 /// The slots of an area.
 const SLOTS: usize = AREA / size_of::<AtomicUsize>();
 const BITS: usize = u64::BITS as usize;
 
-/// Memory for an area of slots.
-///
-/// # Safety
-/// From [`AreaMemory::base`] on there are [`AREA`] bytes that are readable, writable and zero at first, at a multiple of 8,
-/// and nobody else accesses them as long as the value lives, wherever it is moved.
-pub(crate) unsafe trait AreaMemory: Send {
-    /// The first byte.
-    fn base(&self) -> NonNull<u8>;
+/// The slots of a space. A clone is another handle.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    areas: Arc<Areas>,
 }
 
-/// The areas of a space. A clone is another handle.
-pub(crate) struct Slots<M> {
-    areas: Arc<Areas<M>>,
-}
-
-impl<M> Clone for Slots<M> {
-    fn clone(&self) -> Self {
-        Slots { areas: Arc::clone(&self.areas) }
-    }
-}
-
-impl<M: AreaMemory + 'static> Slots<M> {
+impl Slots {
     /// No areas yet.
-    pub(crate) fn new() -> Slots<M> {
-        Slots { areas: Arc::new(Areas { areas: Mutex::new(Vec::new()) }) }
+    pub(crate) fn new() -> Slots {
+        let state = State { areas: Vec::new(), grounds: Vec::new() };
+        Slots { areas: Arc::new(Areas { state: Mutex::new(state) }) }
     }
 
-    /// A slot that holds `target`, in reach of every instruction that ends inside `code` or right behind it. If no area that
-    /// is in reach has room, `map` gives the memory of a further one; it is called with a lock held and makes no slots.
+    /// A slot that holds `target`, in reach of every instruction that ends inside `code` or right behind it. If the places
+    /// that are in reach are full, `take` gives a further one; it is called with a lock held and makes no slots.
     ///
     /// # Errors
-    /// Those of `map`; [`Error::Memory`] if there is no room for what is known about the area; [`Error::OutOfReach`] if the
-    /// code does not reach the area: then its memory is given back.
+    /// Those of `take`; [`Error::Memory`] if there is no room for what is known about the area; [`Error::OutOfReach`] if the
+    /// code does not reach the place: then it is given back; [`Error::System`] if it cannot be made accessible.
     pub(crate) fn allocate(
         &self,
         code: &Range<usize>,
         target: usize,
-        map: impl FnOnce() -> Result<M, Error>,
+        take: impl FnOnce() -> Result<Place, Error>,
     ) -> Result<Slot, Error> {
-        let mut areas = self.areas.lock();
-        let area = match areas.iter().position(|area| area.count > 0 && area.is_in_reach(code)) {
-            Some(index) => &mut areas[index],
-            None => {
-                areas.try_reserve(1).map_err(|_| Error::Memory)?;
-                let area = Area::new(map()?);
-                if !area.is_in_reach(code) {
-                    return Err(Error::OutOfReach { from: code.start, to: area.base() });
-                }
-                areas.push(area);
-                areas.last_mut().expect("it was just pushed")
-            }
+        let mut state = self.areas.lock();
+        let found = state.areas.iter().position(|area| area.count > 0 && is_in_reach(area.base, code));
+        let index = match found {
+            Some(index) => index,
+            None => state.grow(code, take)?,
         };
-        let word = area.take().expect("the area has a free slot: its count was not zero");
-        let home = Arc::clone(&self.areas);
-        let slot = Slot { word, home };
+        let word = state.areas[index].take().expect("the area has a free slot: its count is not zero");
+        let slot = Slot { word, areas: Arc::clone(&self.areas) };
         slot.set(target);
         Ok(slot)
     }
 
     /// How many areas there are, and how many slots of them are in use.
     pub(crate) fn count(&self) -> (usize, usize) {
-        let areas = self.areas.lock();
-        (areas.len(), areas.iter().map(|area| SLOTS - area.count).sum())
+        let state = self.areas.lock();
+        (state.areas.len(), state.areas.iter().map(|area| SLOTS - area.count).sum())
     }
 }
 
-/// What the areas' handles and slots share.
-struct Areas<M> {
-    /// The oldest first. An area stays until all handles and slots are gone.
-    areas: Mutex<Vec<Area<M>>>,
+/// What handles and slots share.
+struct Areas {
+    state: Mutex<State>,
 }
 
-impl<M> Areas<M> {
-    fn lock(&self) -> MutexGuard<'_, Vec<Area<M>>> {
-        // Only `map` can panic with the lock held, and then nothing was changed.
-        self.areas.lock().unwrap_or_else(PoisonError::into_inner)
+impl Areas {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Only `take` of `Slots::allocate` can panic with the lock held, and then nothing was changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where a slot goes when it is dropped.
-trait Home: Send + Sync {
-    fn give_back(&self, word: NonNull<AtomicUsize>);
+struct State {
+    /// The oldest first. They stay until all handles and slots are gone.
+    areas: Vec<Area>,
+    /// Where they stand.
+    grounds: Vec<Ground>,
 }
 
-impl<M: AreaMemory> Home for Areas<M> {
-    fn give_back(&self, word: NonNull<AtomicUsize>) {
-        let mut areas = self.lock();
-        let address = word.addr().get();
-        let area = areas.iter_mut().find(|area| (area.base()..area.base() + AREA).contains(&address));
-        area.expect("an area stays as long as its slots").give_back(address);
+impl State {
+    /// Makes a further area and says which.
+    fn grow(
+        &mut self,
+        code: &Range<usize>,
+        take: impl FnOnce() -> Result<Place, Error>,
+    ) -> Result<usize, Error> {
+        self.areas.try_reserve(1).map_err(|_| Error::Memory)?;
+        let is_usable = |ground: &Ground| ground.next().is_some_and(|base| is_in_reach(base, code));
+        let base = match self.grounds.iter_mut().find(|ground| is_usable(ground)) {
+            Some(ground) => ground.open()?,
+            None => {
+                self.grounds.try_reserve(1).map_err(|_| Error::Memory)?;
+                let mut ground = Ground { place: take()?, opened: 0 };
+                if !is_usable(&ground) {
+                    return Err(Error::OutOfReach { from: code.start, to: ground.place.base() });
+                }
+                let base = ground.open()?;
+                self.grounds.push(ground);
+                base
+            }
+        };
+        self.areas.push(Area { base, free: [u64::MAX; SLOTS / BITS], count: SLOTS });
+        Ok(self.areas.len() - 1)
     }
 }
 
-struct Area<M> {
-    memory: M,
+/// A place of which areas are made.
+struct Ground {
+    place: Place,
+    /// How many bytes areas take.
+    opened: usize,
+}
+
+impl Ground {
+    /// Where the next area will stand. The last bytes of the place are left as a guard.
+    fn next(&self) -> Option<usize> {
+        (self.opened + AREA < self.place.len()).then(|| self.place.base() + self.opened)
+    }
+
+    /// Makes the next area accessible.
+    fn open(&mut self) -> Result<usize, Error> {
+        let base = self.next().expect("only a place with room is opened");
+        // SAFETY: the place is ours, and nobody uses what was not opened before.
+        unsafe { system::protect(base, AREA, Access::Write)? };
+        self.opened += AREA;
+        Ok(base)
+    }
+}
+
+/// Whether each instruction that ends in `code` or right behind it reaches each slot of the area at `base`.
+fn is_in_reach(base: usize, code: &Range<usize>) -> bool {
+    let last = base + AREA - size_of::<AtomicUsize>();
+    // The distance grows with the slot and falls with the code, so these two are its extremes.
+    Reach::between(code.end, base) != Reach::Far && Reach::between(code.start, last) != Reach::Far
+}
+
+/// AREA bytes of readable and writable memory, which lives as long as the ground that it is a part of.
+struct Area {
+    base: usize,
     /// A bit for each slot, set while it is free.
     free: [u64; SLOTS / BITS],
     /// How many bits are set.
     count: usize,
 }
 
-impl<M: AreaMemory> Area<M> {
-    fn new(memory: M) -> Area<M> {
-        Area { memory, free: [u64::MAX; SLOTS / BITS], count: SLOTS }
-    }
-
-    fn base(&self) -> usize {
-        self.memory.base().addr().get()
-    }
-
-    /// Whether each instruction of `code` reaches each slot.
-    fn is_in_reach(&self, code: &Range<usize>) -> bool {
-        let (first, last) = (self.base(), self.base() + AREA - size_of::<AtomicUsize>());
-        // The distance grows with the slot and falls with the code, so its extremes are those of the corners.
-        Reach::between(code.end, first) != Reach::Far && Reach::between(code.start, last) != Reach::Far
-    }
-
+impl Area {
     /// Takes the first free slot.
     fn take(&mut self) -> Option<NonNull<AtomicUsize>> {
         let at = self.free.iter().position(|&bits| bits != 0)?;
@@ -156,14 +174,13 @@ impl<M: AreaMemory> Area<M> {
         self.free[at] = bits & (bits - 1);
         self.count -= 1;
         let index = at * BITS + bits.trailing_zeros() as usize;
-        // SAFETY: the index is below SLOTS, so the word lies inside the AREA bytes from the base on, which are one piece of
-        // mapped memory by what an `AreaMemory` promises.
-        Some(unsafe { self.memory.base().cast::<AtomicUsize>().add(index) })
+        let address = NonZero::new(self.base + index * size_of::<AtomicUsize>())?;
+        Some(NonNull::with_exposed_provenance(address))
     }
 
-    /// Makes the slot at an address of this area free, whose bit was cleared by `take`.
+    /// Makes the slot at an address of this area free, which `take` gave out.
     fn give_back(&mut self, address: usize) {
-        let index = (address - self.base()) / size_of::<AtomicUsize>();
+        let index = (address - self.base) / size_of::<AtomicUsize>();
         self.free[index / BITS] |= 1 << (index % BITS);
         self.count += 1;
     }
@@ -174,11 +191,11 @@ impl<M: AreaMemory> Area<M> {
 pub struct Slot {
     word: NonNull<AtomicUsize>,
     /// Keeps the memory of the word.
-    home: Arc<dyn Home>,
+    areas: Arc<Areas>,
 }
 
-// SAFETY: the word may be accessed by any thread: it is atomic, and its memory belongs to no thread. The home is Send and
-// Sync by its bounds.
+// SAFETY: the word may be accessed by any thread: it is atomic, and its memory belongs to no thread. The areas are Send and
+// Sync by themselves.
 unsafe impl Send for Slot {}
 // SAFETY: as above; `set` and `target` are atomic accesses.
 unsafe impl Sync for Slot {}
@@ -200,8 +217,8 @@ impl Slot {
     }
 
     fn word(&self) -> &AtomicUsize {
-        // SAFETY: the word is aligned, lies in the memory of an area, which lives as long as `home`, and all Rust code
-        // accesses it as an atomic. An all-zero word is a valid `AtomicUsize`.
+        // SAFETY: the word is aligned and lies in an area, which was made accessible before it gave out a slot and stays
+        // so as long as `areas`; all Rust code accesses it as an atomic, for which any bits are valid.
         unsafe { self.word.as_ref() }
     }
 }
@@ -209,7 +226,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.set(0);
-        self.home.give_back(self.word);
+        let mut state = self.areas.lock();
+        let address = self.address();
+        let area = state.areas.iter_mut().find(|area| (area.base..area.base + AREA).contains(&address));
+        area.expect("an area stays as long as its slots").give_back(address);
     }
 }
 

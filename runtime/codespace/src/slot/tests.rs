@@ -4,37 +4,35 @@ use std::collections::HashSet;
 use std::thread;
 
 use super::*;
+use crate::place::{Region, Rung};
+use crate::system::fail_at;
+use crate::{CHUNK, Options, Placement};
 
-/// An area of the heap.
-struct Heap(Vec<AtomicUsize>, Arc<()>);
-
-// SAFETY: the vector holds AREA zero bytes of atomics, which do not move with it; nothing else uses them.
-unsafe impl AreaMemory for Heap {
-    fn base(&self) -> NonNull<u8> {
-        NonNull::from_ref(&self.0[0]).cast()
-    }
-}
-
+/// How much code there is on either side of a slot.
 const EVERYWHERE: usize = 1 << 30;
+/// The areas of a place.
+const AREAS: usize = CHUNK / AREA - 1;
 
-/// Areas of the heap, and a count of those that live.
-struct Ground(Arc<()>);
+/// One place, so that it shows whether it is free, and others anywhere.
+struct Ground(Region);
 
 impl Ground {
     fn new() -> Ground {
-        Ground(Arc::new(()))
+        let options = Options { placement: Placement::Anywhere, reserve_bytes: CHUNK, ..Options::default() };
+        Ground(Region::new(&options).expect("there are addresses"))
     }
 
-    fn map(&self) -> Result<Heap, Error> {
-        Ok(Heap((0..SLOTS).map(|_| AtomicUsize::new(0)).collect(), Arc::clone(&self.0)))
+    fn take(&self) -> Result<Place, Error> {
+        self.0.take(CHUNK)
     }
 
-    fn live(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
+    /// Whether the one place is not taken.
+    fn is_free(&self) -> bool {
+        self.take().expect("there are addresses").rung() == Rung::Reserved
     }
 }
 
-fn none() -> Result<Heap, Error> {
+fn none() -> Result<Place, Error> {
     Err(Error::Memory)
 }
 
@@ -43,12 +41,12 @@ fn around(address: usize) -> Range<usize> {
     address - EVERYWHERE..address + EVERYWHERE
 }
 
-/// An area, and code around it.
-fn start(ground: &Ground) -> (Slots<Heap>, Slot, Range<usize>) {
+/// Slots with one area, and code around it.
+fn start(ground: &Ground) -> (Slots, Slot, Range<usize>) {
     let slots = Slots::new();
-    let memory = ground.map().expect("the heap has room");
-    let code = around(memory.base().addr().get());
-    let slot = slots.allocate(&code, 0x1234, || Ok(memory)).expect("the area is in reach");
+    let place = ground.take().expect("there are addresses");
+    let code = around(place.base());
+    let slot = slots.allocate(&code, 0x1234, || Ok(place)).expect("the place is in reach");
     (slots, slot, code)
 }
 
@@ -66,19 +64,20 @@ fn a_slot_holds_what_was_set() {
 fn an_area_is_used_up_before_there_is_another() {
     let ground = Ground::new();
     let (slots, first, code) = start(&ground);
+    let base = first.address();
     let mut all = vec![first];
-    for target in 1..SLOTS {
-        all.push(slots.allocate(&code, target, none).expect("the area has room"));
+    for target in 1..AREAS * SLOTS {
+        assert_eq!(slots.count(), (target.div_ceil(SLOTS), target));
+        all.push(slots.allocate(&code, target, none).expect("the place has room"));
     }
-    let addresses: Vec<usize> = all.iter().map(Slot::address).collect();
-    let base = addresses[0];
-    assert!(addresses.iter().enumerate().all(|(index, &address)| address == base + 8 * index));
+    assert!(all.iter().enumerate().all(|(index, slot)| slot.address() == base + 8 * index));
     assert!(all.iter().enumerate().skip(1).all(|(index, slot)| slot.target() == index));
+    // The end of the place is left alone.
+    assert_eq!(base + 8 * all.len() + AREA, base + CHUNK);
     assert_eq!(slots.allocate(&code, 0, none).expect_err("nothing is left"), Error::Memory);
-    assert_eq!(slots.count(), (1, SLOTS));
-    all.push(slots.allocate(&code, 0, || ground.map()).expect("the heap stands together"));
-    assert!(!(base..base + AREA).contains(&all[SLOTS].address()));
-    assert_eq!((slots.count(), ground.live()), ((2, SLOTS + 1), 2));
+    assert_eq!(slots.count(), (AREAS, AREAS * SLOTS));
+    drop(all.swap_remove(SLOTS));
+    assert_eq!(slots.allocate(&code, 0, none).expect("one is free").address(), base + AREA);
 }
 
 #[test]
@@ -99,50 +98,98 @@ fn a_dropped_slot_is_zero_and_given_out_again() {
 #[test]
 fn the_memory_stays_until_the_last_slot_is_gone() {
     let ground = Ground::new();
+    assert!(ground.is_free());
     let (slots, slot, _) = start(&ground);
     drop(slots.clone());
     drop(slots);
     slot.set(77);
-    assert_eq!((slot.target(), ground.live()), (77, 1));
+    assert_eq!((slot.target(), ground.is_free()), (77, false));
     drop(slot);
-    assert_eq!(ground.live(), 0);
+    assert!(ground.is_free());
 }
 
 #[test]
 fn a_slot_is_in_reach_of_the_code_it_was_made_for_to_the_byte() {
-    let ground = Ground::new();
-    let (slots, slot, _) = start(&ground);
+    let (slots, slot, _) = start(&Ground::new());
     let base = slot.address();
     let last = base + AREA - 8;
-    // Behind the area: 2³¹ bytes back is the farthest. Before it: 2³¹ − 1 bytes on.
-    let behind = base + (1 << 31);
-    let before = last.wrapping_sub((1 << 31) - 1);
-    for code in [behind - 1..behind, before..before.wrapping_add(1), before..behind] {
-        assert_eq!(slots.allocate(&code, 0, none).expect("it is in reach").address(), base + 8);
+    // Code behind the area reaches 2³¹ bytes back, code before it 2³¹ − 1 bytes on.
+    let (before, behind) = (last - ((1 << 31) - 1), base + (1 << 31));
+    for (code, reached) in [
+        (behind - 1..behind, true),
+        (behind..behind + 1, false),
+        (before..before + 1, true),
+        (before - 1..before, false),
+        (before..behind, true),
+        (before..behind + 1, false),
+        (before - 1..behind, false),
+    ] {
+        assert_eq!(is_in_reach(base, &code), reached, "{code:x?}");
+        let first = slots.allocate(&code, 0, none).map(|slot| slot.address());
+        if reached {
+            assert_eq!(first, Ok(base + 8));
+        } else if code.start == behind {
+            // The area behind is nearer.
+            assert_eq!(first, Ok(base + AREA));
+        } else {
+            assert_eq!(first, Err(Error::Memory));
+        }
     }
-    for code in [behind..behind + 1, before.wrapping_sub(1)..before, before..behind + 1] {
-        assert_eq!(slots.allocate(&code, 0, none).expect_err("one byte too far"), Error::Memory);
-    }
-    assert_eq!(slots.count(), (1, 1));
 }
 
 #[test]
-fn an_area_out_of_reach_is_given_back() {
+fn a_place_out_of_reach_is_given_back() {
     let ground = Ground::new();
-    let (slots, slot, _) = start(&ground);
-    let far = around(slot.address().wrapping_add(1 << 40));
-    let error = slots.allocate(&far, 0, || ground.map()).expect_err("the heap is not there");
+    let (slots, far) = (Slots::new(), around(1 << 40));
+    let error = slots.allocate(&far, 0, || ground.take()).expect_err("the place is not there");
     assert!(matches!(error, Error::OutOfReach { from, .. } if from == far.start), "{error}");
-    assert_eq!((slots.count(), ground.live()), ((1, 1), 1));
+    assert_eq!((slots.count(), ground.is_free()), ((0, 0), true));
 }
 
 #[test]
-fn a_panic_while_an_area_is_mapped_leaves_the_slots_usable() {
+fn code_far_apart_has_places_of_its_own() {
+    let ground = Ground::new();
+    let (slots, slot, code) = start(&ground);
+    // Another place, as it might be found near other code: where it stands is chance, so it may take several regions.
+    let is_far = |place: &Place| !is_in_reach(slot.address(), &around(place.base()));
+    let mut places = (0..8).map(|_| Ground::new().take().expect("there are addresses"));
+    let place = places.find(is_far).expect("eight places at random are not all near one");
+    let base = place.base();
+    let far = slots.allocate(&around(base), 1, || Ok(place)).expect("the place is in reach");
+    assert_eq!((far.address(), slots.count()), (base, (2, 2)));
+    assert_eq!(slots.allocate(&around(base), 1, none).expect("there is room").address(), base + 8);
+    assert_eq!(slots.allocate(&code, 1, none).expect("there is room").address(), slot.address() + 8);
+}
+
+#[test]
+fn a_system_call_that_fails_is_an_error_and_changes_nothing() {
+    let ground = Ground::new();
+    let code = around(ground.take().expect("there are addresses").base());
+    let slots = Slots::new();
+    let take = || slots.allocate(&code, 9, || ground.take());
+    let mut failures = 0;
+    let slot = loop {
+        match fail_at(failures, take) {
+            (Ok(slot), false) => break slot,
+            (result, failed) => {
+                let error = result.expect_err("the call is needed");
+                assert!(failed && matches!(error, Error::System { .. }), "{error}");
+                assert_eq!((slots.count(), ground.is_free()), ((0, 0), true));
+                failures += 1;
+            }
+        }
+    };
+    assert!(failures > 0);
+    assert_eq!((slot.target(), slots.count()), (9, (1, 1)));
+}
+
+#[test]
+fn a_panic_while_a_place_is_taken_leaves_the_slots_usable() {
     let (slots, slot, code) = start(&Ground::new());
     let far = around(slot.address().wrapping_add(1 << 40));
     let other = slots.clone();
     let panicked =
-        thread::spawn(move || other.allocate(&far, 0, || panic!("no ground here")).map(drop)).join();
+        thread::spawn(move || other.allocate(&far, 0, || panic!("no place here")).map(drop)).join();
     assert!(panicked.is_err());
     assert_eq!(slots.allocate(&code, 5, none).expect("the area has room").target(), 5);
 }
