@@ -28,6 +28,8 @@ mod record;
 mod slot;
 mod sync;
 mod system;
+#[cfg(test)]
+mod testing;
 
 pub use call::{
     CallForm, CallSite, LoadForm, Patching, Reach, STUB_LEN, WINDOW_MAX, WINDOW_MIN, WINDOW_MIN_PATCHED,

@@ -14,6 +14,24 @@
 //! is dropped its memory is given back and its addresses stay: executing there is a `SIGBUS`, and nothing else of the process
 //! ever gets them.
 //!
+//! *First touch.* A page of a memory file costs far more to get than to write, and most if it is got by a write fault. So
+//! [`Memory::prepare`] writes its `int3` through the file, which allocates pages without filling them with zeros first and
+//! without a fault, and then reads one byte of every 64 KiB of the write view, upon which the system maps all sixteen
+//! pages. Code that runs brings in the execute view likewise. Measured on a virtual machine for 64 KiB at a time, processor
+//! time per page relative to writing `int3` through the write view at once:
+//!
+//! | | |
+//! |---|---|
+//! | write fault on each page | 1 |
+//! | `fallocate`, one read, then fill (pages that were allocated so are not yet zero and fault one by one) | 0.94 |
+//! | `MADV_POPULATE_WRITE`, then fill | 0.97 |
+//! | `MADV_POPULATE_READ`, then fill | 1.06 |
+//! | write through the file, one read | 0.57 |
+//! | the same, and one read in the execute view | 0.61 |
+//!
+//! The file of [`Protection::Dual`] is closed as soon as all of the chunk is prepared; pages given back after that are
+//! prepared by write faults.
+//!
 //! Whether a range of bytes may be written is decided one level up, where each range has one holder; so the
 //! functions that write are unsafe and say whom they trust.
 
@@ -21,8 +39,8 @@ use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
 
@@ -30,8 +48,12 @@ use crate::place::{Place, Random};
 use crate::system::{self, Access, At};
 use crate::{Error, INT3, PAGE, Protection, Seal};
 
+/// What is answered to who writes where there is no memory.
+const VACANT: Error = Error::Unsupported { what: "writing to a vacant chunk" };
 /// Random addresses that are tried for a write view.
 const VIEW_TRIES: u32 = 4;
+/// The system maps the pages of so many bytes when one of them is read for the first time, if they are there.
+const FAULT_AROUND: usize = 64 << 10;
 
 /// A chunk: a place and the memory that is mapped there.
 pub(crate) struct Memory {
@@ -43,7 +65,9 @@ pub(crate) struct Memory {
     sealed: bool,
     /// The write view, null if there is none.
     view: AtomicPtr<u8>,
-    state: Mutex<State>,
+    state: RwLock<State>,
+    /// Pages that were prepared since memory is mapped; those given back in between count twice.
+    prepared: AtomicUsize,
 }
 
 /// What is changed under the lock.
@@ -55,6 +79,12 @@ struct State {
     holders: usize,
     /// Whether memory is mapped.
     occupied: bool,
+}
+
+impl State {
+    fn file(&self) -> Result<&OwnedFd, Error> {
+        self.file.as_ref().ok_or(VACANT)
+    }
 }
 
 impl fmt::Debug for Memory {
@@ -84,27 +114,31 @@ impl Memory {
             mode,
             sealed: false,
             view: AtomicPtr::new(ptr::null_mut()),
-            state: Mutex::default(),
+            state: RwLock::default(),
+            prepared: AtomicUsize::new(0),
         };
-        memory.fill_place(seal != Seal::Off)?;
+        memory.fill_place()?;
         if seal != Seal::Off && mode != Protection::Flip {
             // SAFETY: the place is ours, guard page included, and `drop` does not unmap it if it is sealed.
             match unsafe { system::seal(base, len + PAGE) } {
                 Ok(()) => memory.sealed = true,
                 Err(error) if seal == Seal::Required => return Err(error),
-                Err(_) if mode == Protection::Dual => memory.lock().file = None,
                 Err(_) => {}
             }
         }
         Ok(memory)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Maps memory where there is none. The file of a dual mapping is kept only if asked for.
-    fn fill_place(&self, keep_file: bool) -> Result<(), Error> {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Maps memory where there is none.
+    fn fill_place(&self) -> Result<(), Error> {
         let mut state = self.lock();
         if self.mode != Protection::Flip {
             let file = system::memory_file(self.len)?;
@@ -113,11 +147,10 @@ impl Memory {
             if self.mode == Protection::Dual {
                 self.map_view(&file)?;
             }
-            if self.mode != Protection::Dual || keep_file {
-                state.file = Some(file);
-            }
+            state.file = Some(file);
         }
         state.occupied = true;
+        self.prepared.store(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -197,11 +230,7 @@ impl Memory {
         let mut state = self.lock();
         let view = match self.view.load(Ordering::Acquire) {
             view if !view.is_null() => view,
-            _ => {
-                let file =
-                    state.file.as_ref().ok_or(Error::Unsupported { what: "writing to memory given back" })?;
-                self.map_view(file)?
-            }
+            _ => self.map_view(state.file()?)?,
         };
         state.holders += 1;
         Ok(Some(view))
@@ -233,13 +262,13 @@ impl Memory {
         let range = offset..offset + bytes.len();
         self.check(&range);
         if self.mode == Protection::NoAlias {
-            return self.write_through_file(offset, bytes);
+            return system::write_at(self.state().file()?, bytes, offset);
         }
         // SAFETY: the caller's promise; the pointer is to `range.len()` bytes, which do not overlap `bytes`.
         unsafe { self.with_pages(range, |to| ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len())) }
     }
 
-    /// Makes each byte of `range` an `int3`.
+    /// Makes each byte of `range`, whose memory is in use, an `int3`.
     ///
     /// # Safety
     ///
@@ -247,13 +276,8 @@ impl Memory {
     pub(crate) unsafe fn fill_int3(&self, range: Range<usize>) -> Result<(), Error> {
         self.check(&range);
         if self.mode == Protection::NoAlias {
-            let mut at = range.start;
-            while at < range.end {
-                let len = (range.end - at).min(TRAPS.len());
-                self.write_through_file(at, &TRAPS[..len])?;
-                at += len;
-            }
-            return Ok(());
+            let state = self.state();
+            return fill_through(state.file()?, range);
         }
         let len = range.len();
         // SAFETY: the caller's promise; the pointer is to `len` bytes.
@@ -275,16 +299,10 @@ impl Memory {
             return self.protect(pages);
         }
         let session = self.open()?;
-        let to = session.pointer().ok_or(Error::Unsupported { what: "writing to memory given back" })?;
+        let to = session.pointer().ok_or(VACANT)?;
         // SAFETY: checked to lie in the view.
         write(unsafe { to.add(range.start) });
         Ok(())
-    }
-
-    fn write_through_file(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
-        let state = self.lock();
-        let file = state.file.as_ref().ok_or(Error::Unsupported { what: "writing to memory given back" })?;
-        system::write_at(file, bytes, offset)
     }
 
     /// Makes whole pages writable in [`Protection::Flip`], and no longer executable; where they are.
@@ -325,8 +343,28 @@ impl Memory {
             // SAFETY: the caller's promise; the pages were just made writable.
             return unsafe { self.unprotect(pages).map(|to| ptr::write_bytes(to, INT3, len)) };
         }
-        // SAFETY: the caller's promise.
-        unsafe { self.fill_int3(pages) }
+        self.check(&pages);
+        let state = self.state();
+        let Some(file) = &state.file else {
+            drop(state);
+            // SAFETY: the caller's promise.
+            return unsafe { self.fill_int3(pages) };
+        };
+        fill_through(file, pages.clone())?;
+        let view = self.view.load(Ordering::Acquire);
+        let mut at = if view.is_null() { pages.end } else { pages.start };
+        while at < pages.end {
+            // SAFETY: the byte lies in the view, which is not unmapped while the state is borrowed. Nobody writes it
+            // meanwhile, says the caller.
+            unsafe { view.add(at).read_volatile() };
+            at = (at + 1).next_multiple_of(FAULT_AROUND);
+        }
+        drop(state);
+        let before = self.prepared.fetch_add(pages.len() / PAGE, Ordering::Relaxed);
+        if self.mode == Protection::Dual && !self.sealed && before + pages.len() / PAGE >= self.len / PAGE {
+            self.lock().file = None;
+        }
+        Ok(())
     }
 
     /// Stores one byte that may be running.
@@ -338,7 +376,7 @@ impl Memory {
     pub(crate) unsafe fn store_u8(&self, offset: usize, value: u8) -> Result<(), Error> {
         if self.mode == Protection::NoAlias {
             self.check(&(offset..offset + 1));
-            return self.write_through_file(offset, &[value]);
+            return system::write_at(self.state().file()?, &[value], offset);
         }
         // SAFETY: the caller's promise; a byte has no alignment.
         unsafe { self.store(offset, 1, |to| AtomicU8::from_ptr(to).store(value, Ordering::Release)) }
@@ -386,7 +424,7 @@ impl Memory {
             pages.start.is_multiple_of(PAGE) && pages.end.is_multiple_of(PAGE),
             "memory is given back in pages"
         );
-        let state = self.lock();
+        let state = self.state();
         let base = self.base + pages.start;
         if self.mode == Protection::Flip {
             // SAFETY: the pages are ours, and nobody uses them, says the caller.
@@ -428,10 +466,10 @@ impl Memory {
 
     /// Maps memory again where [`Memory::vacate`] left none.
     pub(crate) fn occupy(&self) -> Result<(), Error> {
-        if self.lock().occupied {
+        if self.state().occupied {
             return Ok(());
         }
-        self.fill_place(false)
+        self.fill_place()
     }
 }
 
@@ -469,5 +507,19 @@ impl Drop for Session<'_> {
     }
 }
 
-/// What is written through a file where there is to be no code.
+/// Makes each byte of a range of a file an `int3`.
+fn fill_through(file: &OwnedFd, range: Range<usize>) -> Result<(), Error> {
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(TRAPS.len());
+        system::write_at(file, &TRAPS[..len], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// What is written through a file where there is no code yet.
 static TRAPS: [u8; 16 * PAGE] = [INT3; 16 * PAGE];
+
+#[cfg(test)]
+mod tests;

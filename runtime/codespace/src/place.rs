@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use crate::system::{self, At};
+use crate::system::{self, Access, At};
 use crate::{CHUNK, Error, Options, PAGE, Placement, maps, pool};
 
 /// How far from the anchor code may stand: what is left of 2 GiB is for the rest of the anchor's image.
@@ -109,6 +109,18 @@ impl Place {
         self.tries
     }
 
+    /// A place in the pool of this crate's image, if that has room and is in reach of `anchor`.
+    pub(crate) fn in_pool(len: usize, anchor: usize) -> Option<Place> {
+        let base = pool::take(len, anchor, WINDOW)?;
+        Some(Place { base, len, rung: Rung::Pool, tries: 1, home: Home::Pool })
+    }
+
+    /// Says that so many places were tried before.
+    fn after(mut self, tries: u32) -> Place {
+        self.tries += tries;
+        self
+    }
+
     /// Lets the place be what it is until the process ends, because it cannot be unmapped.
     pub(crate) fn leave(mut self) {
         self.home = Home::Nobody;
@@ -175,7 +187,7 @@ impl Reserve {
 
     fn put_back(&self, base: usize, len: usize) {
         // SAFETY: the place was taken from this reserve and its owner gives it up.
-        if unsafe { system::map_nothing(At::Over(base), len) }.is_err() {
+        if !unsafe { system::map_back(base, len, Access::None) } {
             // What is there now stays, so nobody else may have the place.
             return;
         }
@@ -482,8 +494,8 @@ fn climb(window: &Window, len: usize, last: usize, tries: &mut u32) -> Result<Pl
             return Ok(found.into_place(*tries));
         }
     }
-    if let Some(base) = pool::take(len, window.anchor, WINDOW) {
-        return Ok(Place { base, len, rung: Rung::Pool, tries: *tries, home: Home::Pool });
+    if let Some(place) = Place::in_pool(len, window.anchor) {
+        return Ok(place.after(*tries));
     }
     anywhere(len, 0, tries).map(|found| found.into_place(*tries))
 }
@@ -579,3 +591,6 @@ impl Random {
         ((u128::from(z) * bound as u128) >> 64) as usize
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ mod bits {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::{CHUNK, CHUNKS, reserve};
-    use crate::system::{self, At};
+    use crate::system::{self, Access, At};
 
     /// A bit for each chunk that is taken.
     static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -76,7 +76,7 @@ mod bits {
     pub(crate) fn put_back(base: usize, len: usize) {
         // SAFETY: taken from the pool by the caller, who gives it up, so nobody uses it. It becomes what it was: private
         // zeros.
-        if unsafe { system::map_zero(At::Over(base), len) }.is_err() {
+        if !unsafe { system::map_back(base, len, Access::Write) } {
             // What is there now stays, so nobody else may have the place.
             return;
         }

@@ -72,36 +72,32 @@ impl At {
 ///
 /// With [`At::Over`] the caller owns the range and nobody uses what is in it.
 pub(crate) unsafe fn map_nothing(at: At, len: usize) -> Result<usize, Error> {
+    const RESERVE: &str = "reserve addresses for code";
+    may_fail(RESERVE)?;
     // SAFETY: the caller vouches for a range that is mapped over; any other is free.
-    unsafe { map_private(at, len, Access::None, MapFlags::NORESERVE, "reserve addresses for code") }
+    unsafe { map_private(at, len, Access::None) }.map_err(Error::system(RESERVE))
 }
 
-/// Maps `len` bytes of memory of this process alone, all zero.
+/// Maps something else over `len` bytes that are given back: nothing, or zeros that can be written. Says
+/// whether that was possible. If not they stay as they are.
 ///
 /// # Safety
 ///
-/// As for [`map_nothing`].
-pub(crate) unsafe fn map_zero(at: At, len: usize) -> Result<usize, Error> {
-    // SAFETY: as in `map_nothing`.
-    unsafe { map_private(at, len, Access::Write, MapFlags::empty(), "map memory") }
+/// The caller owns the range and nobody uses it any more.
+pub(crate) unsafe fn map_back(base: usize, len: usize, access: Access) -> bool {
+    // SAFETY: the caller vouches for the range.
+    unsafe { map_private(At::Over(base), len, access) }.is_ok()
 }
 
 /// # Safety
 ///
 /// As for [`map_nothing`].
-unsafe fn map_private(
-    at: At,
-    len: usize,
-    access: Access,
-    more: MapFlags,
-    attempt: &'static str,
-) -> Result<usize, Error> {
-    may_fail(attempt)?;
+unsafe fn map_private(at: At, len: usize, access: Access) -> Result<usize, Errno> {
     let (address, flags) = at.parts();
+    let flags = if access == Access::None { flags | MapFlags::NORESERVE } else { flags };
     // SAFETY: the caller vouches for a range that is mapped over; with the other flags nothing is replaced.
-    unsafe { rustix::mm::mmap_anonymous(address, len, access.prot(), MapFlags::PRIVATE | flags | more) }
+    unsafe { rustix::mm::mmap_anonymous(address, len, access.prot(), MapFlags::PRIVATE | flags) }
         .map(|base| base.expose_provenance())
-        .map_err(Error::system(attempt))
 }
 
 /// Maps `len` bytes of `file` from its start, shared with its other mappings.
