@@ -1,7 +1,7 @@
 //! From IL to an artifact, through Cranelift.
 //!
 //! ```text
-//!   Method ── place, ssa, lower ──► Cranelift ── sites, traps ──► Artifact
+//!   Method ── place, ssa, lower ──► Cranelift ── sites, calls, traps ──► Artifact
 //! ```
 //!
 //! [`Compiler`] keeps what a thread reuses from one method to the next, [`Target`] what all threads share. Nothing of
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod artifact;
+mod calls;
 mod compiler;
 mod error;
 mod imports;

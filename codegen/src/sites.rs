@@ -12,6 +12,7 @@ use dagwood_il::entity::Entity;
 use dagwood_il::{Method, Node, Opcode, Payload, RaiseKind, SourcePos};
 
 use crate::artifact::{Artifact, Landing, ListingLine, Reloc, RelocKind, RelocTarget, Site};
+use crate::calls::Windows;
 use crate::imports;
 use crate::lower::Catch;
 use crate::traps;
@@ -45,8 +46,8 @@ pub(crate) fn finish(
         frame_size: buffer.frame_layout().map_or(0, |layout| layout.frame_to_fp_offset) + 16,
         ..Artifact::default()
     };
+    collect_sites(compiled, origin, &mut artifact)?;
     collect_relocs(compiled, func, &mut artifact)?;
-    collect_calls(compiled, origin, &mut artifact)?;
     traps::replace(compiled, origin, &mut artifact)?;
     if origin.wants_listing {
         collect_listing(locations, &mut artifact);
@@ -55,26 +56,37 @@ pub(crate) fn finish(
 }
 
 fn collect_relocs(compiled: &CompiledCode, func: &Function, artifact: &mut Artifact) -> Result<(), String> {
+    let mut windows = Windows::default();
     for reloc in compiled.buffer.relocs() {
-        let kind = match reloc.kind {
-            ClifReloc::Abs8 => RelocKind::Abs8,
-            ClifReloc::X86CallPCRel4 | ClifReloc::X86PCRel4 | ClifReloc::X86CallPLTRel4 => RelocKind::Rel4,
-            other => return Err(format!("Cranelift made a relocation of an unknown kind, {other}")),
-        };
-        let (target, addend) = match &reloc.target {
+        let (target, addend, is_callee) = match &reloc.target {
             FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => {
                 let name = &func.params.user_named_funcs()[*name];
                 let target = imports::target(name);
-                (target.ok_or_else(|| format!("Cranelift refers to an unknown name, {name}"))?, reloc.addend)
+                let target = target.ok_or_else(|| format!("Cranelift refers to an unknown name, {name}"))?;
+                (target, reloc.addend, imports::is_callee(name))
             }
-            FinalizedRelocTarget::Func(offset) => (RelocTarget::Own, reloc.addend + i64::from(*offset)),
+            FinalizedRelocTarget::Func(offset) => {
+                (RelocTarget::Own, reloc.addend + i64::from(*offset), false)
+            }
             FinalizedRelocTarget::ExternalName(other) => {
                 return Err(format!("Cranelift refers to a function of its own, {other:?}"));
             }
         };
+        let (kind, addend) = match reloc.kind {
+            ClifReloc::X86CallPCRel4 | ClifReloc::X86PCRel4 | ClifReloc::X86CallPLTRel4 => {
+                (RelocKind::Rel4, addend)
+            }
+            // What Cranelift adds is the way from the field to the end of its instruction.
+            ClifReloc::X86GOTPCRel4 => (RelocKind::Load, addend + 4),
+            other => return Err(format!("Cranelift made a relocation of an unknown kind, {other}")),
+        };
+        if is_callee && kind == RelocKind::Load && windows.gather(artifact, reloc.offset, target)? {
+            continue;
+        }
         artifact.relocs.push(Reloc { offset: reloc.offset, kind, target, addend });
     }
     artifact.relocs.sort_unstable_by_key(|reloc| reloc.offset);
+    artifact.calls.sort_unstable_by_key(|call| call.start);
     Ok(())
 }
 
@@ -91,7 +103,7 @@ pub(crate) fn position_of(origin: &Origin<'_, '_>, location: u32) -> SourcePos {
     origin.positions.get(location as usize).copied().unwrap_or_default()
 }
 
-fn collect_calls(
+fn collect_sites(
     compiled: &CompiledCode,
     origin: &Origin<'_, '_>,
     artifact: &mut Artifact,
