@@ -36,6 +36,9 @@ pub struct Artifact {
     /// Direct calls that are not among `calls`, because the address is kept in a place of its own between being loaded and
     /// being called. Their targets are relocations of kind [`RelocKind::Load`].
     pub scattered_calls: u32,
+    /// The branches that close the loops of the code that is not rarely run: the hottest first, of those that are equally hot
+    /// the first; at most [`MAX_BACK_EDGES`](crate::MAX_BACK_EDGES).
+    pub back_edges: Vec<BackEdge>,
     /// One entry for each return address from which a raise may be unwound, by ascending return offset.
     pub sites: Vec<Site>,
     /// The handlers that sites refer to; a site names a range of this list.
@@ -99,6 +102,18 @@ impl Call {
     pub fn end(&self) -> u32 {
         self.start + u32::from(self.len)
     }
+}
+
+/// A branch or jump that closes a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackEdge {
+    /// Where it starts: at the compare directly before a branch, if the processor executes both as one.
+    pub start: u32,
+    /// Where the branch or jump ends.
+    pub end: u32,
+    /// How often it runs for one entry of the method, in units of 1/1024, as a [`Frequency`](dagwood_il::Frequency): its
+    /// block's, if it has one. Else eight times as often for each loop that it stands in, up to six loops.
+    pub frequency: u32,
 }
 
 /// What a relocation points at.

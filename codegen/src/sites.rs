@@ -12,6 +12,7 @@ use dagwood_il::entity::Entity;
 use dagwood_il::{Method, Node, Opcode, Payload, RaiseKind, SourcePos};
 
 use crate::artifact::{Artifact, Landing, ListingLine, Reloc, RelocKind, RelocTarget, Site};
+use crate::back_edges;
 use crate::calls::Windows;
 use crate::imports;
 use crate::lower::Catch;
@@ -25,12 +26,28 @@ pub(crate) struct Origin<'o, 'a> {
     pub(crate) positions: &'o [SourcePos],
     /// What the handlers catch, by tag.
     pub(crate) catches: &'o [Catch],
+    /// Whether some block is reached from itself.
+    pub(crate) has_loops: bool,
     /// Whether to say where each node's code begins.
     pub(crate) wants_listing: bool,
 }
 
 /// Which stretch of code belongs to which node: the nodes' indexes as Cranelift's locations, ascending by offset.
 pub(crate) type Locations<'c> = &'c [MachSrcLoc<Final>];
+
+/// What the locations of instructions in blocks that rarely run have besides the index of the node. A method has fewer
+/// nodes.
+pub(crate) const COLD: u32 = 1 << 31;
+
+/// Whether a stretch of code is known to rarely run.
+pub(crate) fn is_cold(location: &MachSrcLoc<Final>) -> bool {
+    !location.loc.is_default() && location.loc.bits() & COLD != 0
+}
+
+/// The index of the node that a stretch of code belongs to; none's if it belongs to none.
+pub(crate) fn owner_of(location: &MachSrcLoc<Final>) -> u32 {
+    if location.loc.is_default() { u32::MAX } else { location.loc.bits() & !COLD }
+}
 
 /// Makes an artifact of compiled code, or says what is wrong with the code.
 pub(crate) fn finish(
@@ -49,6 +66,9 @@ pub(crate) fn finish(
     collect_sites(compiled, origin, &mut artifact)?;
     collect_relocs(compiled, func, &mut artifact)?;
     traps::replace(compiled, origin, &mut artifact)?;
+    if origin.has_loops {
+        artifact.back_edges = back_edges::find(compiled, locations, origin);
+    }
     if origin.wants_listing {
         collect_listing(locations, &mut artifact);
     }
@@ -94,7 +114,7 @@ fn collect_relocs(compiled: &CompiledCode, func: &Function, artifact: &mut Artif
 pub(crate) fn location_of(locations: Locations<'_>, offset: u32) -> u32 {
     let after = locations.partition_point(|location| location.start <= offset);
     match after.checked_sub(1).map(|index| &locations[index]) {
-        Some(location) if offset < location.end => location.loc.bits(),
+        Some(location) if offset < location.end => owner_of(location),
         _ => u32::MAX,
     }
 }
@@ -147,7 +167,7 @@ pub(crate) fn node_of(method: &Method<'_>, location: u32) -> Option<Node> {
 
 fn collect_listing(locations: Locations<'_>, artifact: &mut Artifact) {
     for location in locations {
-        let node = location.loc.bits();
+        let node = owner_of(location);
         if node != u32::MAX && artifact.listing.last().is_none_or(|line| line.node != node) {
             artifact.listing.push(ListingLine { offset: location.start, node });
         }
