@@ -3,7 +3,8 @@
 //! ```text
 //!   L1:
 //!     0010  mov eax,[rdi+10h]               ; %4 = load.i32 @mem [%1 + 16]
-//!     0013  call method @gcd                ; %5 = call.i32 @gcd(%4, %2)
+//!     0013  nop dword [rax]                 ; %5 = call.i32 @gcd(%4, %2)
+//!     0017  call qword [rip+@gcd]
 //!   D1:
 //!     0040  dd 0x3f800000
 //! ```
@@ -22,7 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use dagwood_codegen::{Artifact, Reloc, RelocKind, RelocTarget};
+use dagwood_codegen::{Artifact, RelocKind, RelocTarget};
 use dagwood_il::entity::Entity;
 use dagwood_il::{Method, Module, Node, text};
 use iced_x86::{
@@ -135,10 +136,13 @@ fn raised_at(artifact: &Artifact, next: u32) -> Option<(dagwood_il::RaiseKind, u
     artifact.sites[index].raises
 }
 
-/// The relocation within an instruction.
-fn reloc_in(relocs: &[Reloc], start: u32, end: u32) -> Option<&Reloc> {
-    let first = relocs.partition_point(|reloc| reloc.offset < start);
-    relocs.get(first).filter(|reloc| reloc.offset < end)
+/// What is filled in at installation: by the offset of the field, whose address.
+type Fields = BTreeMap<u32, RelocTarget>;
+
+fn fields(artifact: &Artifact) -> Fields {
+    let relocs = artifact.relocs.iter().map(|reloc| (reloc.offset, reloc.target));
+    let calls = artifact.calls.iter().map(|call| (call.end() - 4, call.target));
+    relocs.chain(calls).collect()
 }
 
 // ---- what is an instruction ----
@@ -157,7 +161,7 @@ impl Flow {
         let mut flow = Flow::default();
         let mut walk = Walk {
             code: &artifact.code,
-            relocs: &artifact.relocs,
+            fields: fields(artifact),
             targets: BTreeSet::new(),
             data: BTreeSet::new(),
             entries: BTreeMap::new(),
@@ -166,7 +170,7 @@ impl Flow {
         pending.extend(artifact.handlers.iter().map(|handler| handler.offset));
         pending.extend(artifact.listing.iter().map(|line| line.offset));
         // The calls that raise stand behind everything; nothing that is reached may fall into them.
-        let is_call = |reloc: &&Reloc| {
+        let is_call = |reloc: &&dagwood_codegen::Reloc| {
             let before = (reloc.offset as usize).checked_sub(1).and_then(|at| artifact.code.get(at));
             reloc.kind == RelocKind::Rel4 && before == Some(&CALL)
         };
@@ -194,7 +198,7 @@ const CALL: u8 = 0xe8;
 /// Decoding, along the flow of control.
 struct Walk<'c> {
     code: &'c [u8],
-    relocs: &'c [Reloc],
+    fields: Fields,
     /// Where branches lead.
     targets: BTreeSet<u32>,
     /// What instructions read relative to themselves.
@@ -222,7 +226,7 @@ impl Walk<'_> {
         pending: &mut Vec<u32>,
     ) {
         let (start, next) = (instruction.ip() as u32, instruction.next_ip() as u32);
-        let is_relocated = reloc_in(self.relocs, start, next).is_some();
+        let is_relocated = self.fields.range(start..next).next().is_some();
         let own =
             |address: u64| u32::try_from(address).ok().filter(|offset| (*offset as usize) < self.code.len());
         if instruction.is_ip_rel_memory_operand()
@@ -277,7 +281,8 @@ fn has_near_branch(instruction: &Instruction) -> bool {
 
 /// NASM's syntax, with hexadecimal numbers as they are elsewhere.
 fn formatter(module: &Module, artifact: &Artifact, flow: &Flow) -> NasmFormatter {
-    let names = artifact.relocs.iter().map(|reloc| (reloc.offset, name_of(module, reloc.target))).collect();
+    let names = fields(artifact);
+    let names = names.into_iter().map(|(field, target)| (field, name_of(module, target))).collect();
     let resolver = Names { names, labels: flow.labels.clone() };
     let mut formatter = NasmFormatter::with_options(Some(Box::new(resolver)), None);
     let options = formatter.options_mut();

@@ -6,7 +6,19 @@
 //! ```
 //!
 //! An artifact owns its memory, names nothing of the compiler that made it, and is relocatable: until
-//! its relocations are applied it may be placed at any address that is a multiple of `align`.
+//! its relocations and calls are filled in it may be placed at any address that is a multiple of `align`.
+//!
+//! # Calls
+//!
+//! ```text
+//!   as compiled    nop × (len - 6) │ call [rip + 0]      the return address is the end of the window
+//!   in reach       nop … │ call rel32 │ nop …            the field inside one aligned word, so that one store redirects it
+//!   out of reach   nop … │ call [rip + slot]
+//! ```
+//!
+//! The window of a [`Call`] holds that call alone. Whoever installs the code chooses the form, and may let the call end
+//! before the end of its window. A [`Site`] whose return offset is the end of a window belongs to that call, and its return
+//! address is then the one that was chosen. All other sites' return addresses are as compiled.
 
 use dagwood_il::{ClassId, KindSet, MethodId, NativeId, RaiseKind, SourcePos, SymbolId};
 
@@ -15,10 +27,18 @@ use dagwood_il::{ClassId, KindSet, MethodId, NativeId, RaiseKind, SourcePos, Sym
 pub struct Artifact {
     /// The machine code, constants included.
     pub code: Vec<u8>,
-    /// The alignment that the code asks for, in bytes; a power of two.
+    /// The alignment that the code needs, in bytes; a power of two. One, unless it holds constants.
     pub align: u32,
-    /// What to fill in once addresses are known, by ascending offset.
+    /// What to fill in once addresses are known, by ascending offset. None lies in a call's window.
     pub relocs: Vec<Reloc>,
+    /// The calls whose form is chosen at installation, by ascending offset. Windows do not overlap.
+    pub calls: Vec<Call>,
+    /// Direct calls that are not among `calls`, because the address is kept in a place of its own between being loaded and
+    /// being called. Their targets are relocations of kind [`RelocKind::Load`].
+    pub scattered_calls: u32,
+    /// The branches that close the loops of the code that is not rarely run: the hottest first, of those that are equally hot
+    /// the first; at most [`MAX_BACK_EDGES`](crate::MAX_BACK_EDGES).
+    pub back_edges: Vec<BackEdge>,
     /// One entry for each return address from which a raise may be unwound, by ascending return offset.
     pub sites: Vec<Site>,
     /// The handlers that sites refer to; a site names a range of this list.
@@ -57,10 +77,43 @@ pub struct Reloc {
 /// How a field holds an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelocKind {
-    /// Eight bytes, the address itself.
-    Abs8,
-    /// Four bytes, the address less that of the field: `S + A - P`.
+    /// Four bytes, the address less that of the field: `S + A - P`. The field ends a `call` or `jmp`, which is not patched.
     Rel4,
+    /// The four bytes of the displacement in `mov r64, [rip + displacement]`, which is seven bytes long and ends with the
+    /// field: `REX.W 8b /r` with `modrm & 0xc7 == 5`. The register is to hold the address, `S + A`. So the displacement leads
+    /// to an eight-byte word that holds the address; or the opcode becomes that of `lea`, `8d`, and the displacement leads to
+    /// the address itself; or the instruction becomes `mov r64, imm32`, `REX.W c7 /0`, with the address as its immediate.
+    Load,
+}
+
+/// A call of a target that is known before the code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Where its window starts.
+    pub start: u32,
+    /// The bytes of the window, 9 or 10.
+    pub len: u8,
+    /// What is called: a method or a helper.
+    pub target: RelocTarget,
+}
+
+impl Call {
+    /// Where its window ends.
+    pub fn end(&self) -> u32 {
+        self.start + u32::from(self.len)
+    }
+}
+
+/// A branch or jump that closes a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackEdge {
+    /// Where it starts: at the compare directly before a branch, if the processor executes both as one.
+    pub start: u32,
+    /// Where the branch or jump ends.
+    pub end: u32,
+    /// How often it runs for one entry of the method, in units of 1/1024, as a [`Frequency`](dagwood_il::Frequency): its
+    /// block's, if it has one. Else eight times as often for each loop that it stands in, up to six loops.
+    pub frequency: u32,
 }
 
 /// What a relocation points at.
@@ -78,9 +131,11 @@ pub enum RelocTarget {
     Own,
 }
 
-/// The runtime's helpers that compiled code calls. Every one is within `call rel32` of the code, through a stub if need be.
+/// The runtime's helpers that compiled code calls.
 ///
-/// *raising* helpers never return to their caller: they find the site of their return address and unwind from there.
+/// *raising* helpers never return to their caller: they find the site of their return address and unwind from there. They
+/// and [`Helper::Poll`] are called out of the way of hot code, by `call rel32`, through a stub if they are out of reach.
+/// The others are called through windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Helper {
     /// Raising; `tail` convention, no parameters: raise what the site's [`Site::raises`] says.
@@ -137,7 +192,7 @@ pub enum FloatWidth {
 /// A return address from which a raise may be unwound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// The offset of the return address in the code.
+    /// The offset of the return address in the code; of a call with a window, the end of the window.
     pub return_offset: u32,
     /// Where in the source the call or check stands.
     pub position: SourcePos,

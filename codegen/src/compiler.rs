@@ -10,6 +10,7 @@ use dagwood_il::entity::Entity;
 use dagwood_il::{Method, MethodId, Module, Signature};
 
 use crate::artifact::{Allocation, Artifact};
+use crate::back_edges;
 use crate::error::CompileError;
 use crate::lower::{self, Tables};
 use crate::shim;
@@ -51,11 +52,15 @@ impl Compiler {
     /// If it has an operation that has no machine code yet, is too large, or is not well formed after all.
     pub fn compile(&mut self, module: &Module, method: &Method<'_>) -> Result<Artifact, CompileError> {
         self.lower(module, method)?;
+        if self.tables.has_loops {
+            back_edges::mark_cold(&mut self.context.func);
+        }
         let allocation = generate(&self.target, &mut self.context, Some(method.id()))?;
         let origin = Origin {
             method: Some(method),
             positions: &self.tables.positions,
             catches: &self.tables.catches,
+            has_loops: self.tables.has_loops,
             wants_listing: self.listing == Listing::On,
         };
         let artifact = finish(&self.context, &origin, Some(method.id()))?;
@@ -82,7 +87,8 @@ impl Compiler {
         self.context.clear();
         shim::build(&mut self.context.func, signature);
         generate(&self.target, &mut self.context, None)?;
-        let origin = Origin { method: None, positions: &[], catches: &[], wants_listing: false };
+        let origin =
+            Origin { method: None, positions: &[], catches: &[], has_loops: false, wants_listing: false };
         finish(&self.context, &origin, None)
     }
 

@@ -19,6 +19,8 @@ const METHOD: u32 = 0;
 const NATIVE: u32 = 1;
 const HELPER: u32 = 2;
 const SYMBOL: u32 = 3;
+/// A method whose address is a value.
+const METHOD_ADDRESS: u32 = 4;
 
 /// Every helper, by its number in Cranelift's names.
 const HELPERS: [Helper; 19] = [
@@ -47,12 +49,17 @@ const HELPERS: [Helper; 19] = [
 pub(crate) fn target(name: &UserExternalName) -> Option<RelocTarget> {
     let index = name.index as usize;
     Some(match name.namespace {
-        METHOD => RelocTarget::Method(MethodId::new(index)),
+        METHOD | METHOD_ADDRESS => RelocTarget::Method(MethodId::new(index)),
         NATIVE => RelocTarget::Native(NativeId::new(index)),
         HELPER => RelocTarget::Helper(*HELPERS.get(index)?),
         SYMBOL => RelocTarget::Symbol(SymbolId::new(index)),
         _ => return None,
     })
+}
+
+/// Whether a name is only ever called or jumped to.
+pub(crate) fn is_callee(name: &UserExternalName) -> bool {
+    matches!(name.namespace, METHOD | NATIVE | HELPER)
 }
 
 /// The name of a number.
@@ -101,6 +108,26 @@ pub(crate) enum Handled {
     Yes,
 }
 
+/// How a method that is named is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It is called.
+    Call,
+    /// It is jumped to.
+    Jump,
+    /// Its address is a value.
+    Address,
+}
+
+/// The first instruction of a call or jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// `call rel32`, `jmp rel32`.
+    Near,
+    /// The address is loaded first, so that the call has room for every form.
+    Any,
+}
+
 /// A table by declaration that is cleared where it was used.
 struct Sparse<T> {
     entries: Vec<Option<T>>,
@@ -137,7 +164,8 @@ impl<T: Copy> Sparse<T> {
 /// What the function in hand has imported.
 #[derive(Default)]
 pub(crate) struct Imports {
-    methods: Sparse<FuncRef>,
+    /// By use.
+    methods: [Sparse<FuncRef>; 3],
     signatures: Sparse<SigRef>,
     symbols: Sparse<GlobalValue>,
     helpers: Sparse<FuncRef>,
@@ -145,7 +173,7 @@ pub(crate) struct Imports {
 
 impl Imports {
     pub(crate) fn clear(&mut self) {
-        self.methods.clear();
+        self.methods.iter_mut().for_each(Sparse::clear);
         self.signatures.clear();
         self.symbols.clear();
         self.helpers.clear();
@@ -159,13 +187,24 @@ impl Imports {
         })
     }
 
-    pub(crate) fn method(&mut self, func: &mut Function, module: &Module, id: MethodId) -> FuncRef {
+    pub(crate) fn method(
+        &mut self,
+        func: &mut Function,
+        module: &Module,
+        id: MethodId,
+        used: Use,
+    ) -> FuncRef {
         let index = id.index();
-        if let Some(known) = self.methods.get(index) {
+        if let Some(known) = self.methods[used as usize].get(index) {
             return known;
         }
         let signature = self.signature(func, module, module.methods[id].signature);
-        self.methods.set(index, import(func, name(METHOD, index), signature))
+        let (namespace, reach) = match used {
+            Use::Call => (METHOD, Reach::Any),
+            Use::Jump => (METHOD, Reach::Near),
+            Use::Address => (METHOD_ADDRESS, Reach::Any),
+        };
+        self.methods[used as usize].set(index, import(func, name(namespace, index), signature, reach))
     }
 
     pub(crate) fn helper(&mut self, func: &mut Function, helper: Helper, handled: Handled) -> FuncRef {
@@ -174,10 +213,12 @@ impl Imports {
         if let Some(known) = self.helpers.get(index) {
             return known;
         }
-        let is_tail = handled == Handled::Yes || matches!(helper, Helper::RaiseSite | Helper::Throw);
+        let is_raising = matches!(helper, Helper::RaiseSite | Helper::Throw);
+        let reach = if is_raising || helper == Helper::Poll { Reach::Near } else { Reach::Any };
+        let is_tail = handled == Handled::Yes || is_raising;
         let convention = if is_tail { CallConv::Tail } else { CallConv::SystemV };
         let signature = func.import_signature(helper_signature(helper, convention));
-        self.helpers.set(index, import(func, name(HELPER, number), signature))
+        self.helpers.set(index, import(func, name(HELPER, number), signature, reach))
     }
 
     pub(crate) fn symbol(&mut self, func: &mut Function, id: SymbolId) -> GlobalValue {
@@ -195,12 +236,12 @@ impl Imports {
     }
 }
 
-fn import(func: &mut Function, name: UserExternalName, signature: SigRef) -> FuncRef {
+fn import(func: &mut Function, name: UserExternalName, signature: SigRef, reach: Reach) -> FuncRef {
     let name = func.declare_imported_user_function(name);
     func.import_function(ExtFuncData {
         name: ExternalName::User(name),
         signature,
-        colocated: true,
+        colocated: reach == Reach::Near,
         patchable: false,
     })
 }

@@ -41,6 +41,7 @@ use dagwood_il::{
     Type,
 };
 
+use crate::back_edges;
 use crate::error::CompileError;
 use crate::imports::Imports;
 use crate::place::{Placement, is_cheap};
@@ -88,6 +89,8 @@ pub(crate) struct Tables {
     pub(crate) positions: Vec<SourcePos>,
     /// By tag.
     pub(crate) catches: Vec<Catch>,
+    /// Whether some block is reached from itself.
+    pub(crate) has_loops: bool,
 }
 
 /// The blocks that continue each block, in reverse post-order.
@@ -163,6 +166,7 @@ pub(crate) fn lower(
     tables.positions.resize(method.node_count(), SourcePos::NONE);
     tables.catches.clear();
     tables.imports.clear();
+    tables.has_loops = back_edges::has_loops(&cfg);
     let lower = Lower {
         target,
         module,

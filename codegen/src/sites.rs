@@ -12,6 +12,8 @@ use dagwood_il::entity::Entity;
 use dagwood_il::{Method, Node, Opcode, Payload, RaiseKind, SourcePos};
 
 use crate::artifact::{Artifact, Landing, ListingLine, Reloc, RelocKind, RelocTarget, Site};
+use crate::back_edges;
+use crate::calls::Windows;
 use crate::imports;
 use crate::lower::Catch;
 use crate::traps;
@@ -24,12 +26,28 @@ pub(crate) struct Origin<'o, 'a> {
     pub(crate) positions: &'o [SourcePos],
     /// What the handlers catch, by tag.
     pub(crate) catches: &'o [Catch],
+    /// Whether some block is reached from itself.
+    pub(crate) has_loops: bool,
     /// Whether to say where each node's code begins.
     pub(crate) wants_listing: bool,
 }
 
 /// Which stretch of code belongs to which node: the nodes' indexes as Cranelift's locations, ascending by offset.
 pub(crate) type Locations<'c> = &'c [MachSrcLoc<Final>];
+
+/// What the locations of instructions in blocks that rarely run have besides the index of the node. A method has fewer
+/// nodes.
+pub(crate) const COLD: u32 = 1 << 31;
+
+/// Whether a stretch of code is known to rarely run.
+pub(crate) fn is_cold(location: &MachSrcLoc<Final>) -> bool {
+    !location.loc.is_default() && location.loc.bits() & COLD != 0
+}
+
+/// The index of the node that a stretch of code belongs to; none's if it belongs to none.
+pub(crate) fn owner_of(location: &MachSrcLoc<Final>) -> u32 {
+    if location.loc.is_default() { u32::MAX } else { location.loc.bits() & !COLD }
+}
 
 /// Makes an artifact of compiled code, or says what is wrong with the code.
 pub(crate) fn finish(
@@ -45,9 +63,12 @@ pub(crate) fn finish(
         frame_size: buffer.frame_layout().map_or(0, |layout| layout.frame_to_fp_offset) + 16,
         ..Artifact::default()
     };
+    collect_sites(compiled, origin, &mut artifact)?;
     collect_relocs(compiled, func, &mut artifact)?;
-    collect_calls(compiled, origin, &mut artifact)?;
     traps::replace(compiled, origin, &mut artifact)?;
+    if origin.has_loops {
+        artifact.back_edges = back_edges::find(compiled, locations, origin);
+    }
     if origin.wants_listing {
         collect_listing(locations, &mut artifact);
     }
@@ -55,26 +76,37 @@ pub(crate) fn finish(
 }
 
 fn collect_relocs(compiled: &CompiledCode, func: &Function, artifact: &mut Artifact) -> Result<(), String> {
+    let mut windows = Windows::default();
     for reloc in compiled.buffer.relocs() {
-        let kind = match reloc.kind {
-            ClifReloc::Abs8 => RelocKind::Abs8,
-            ClifReloc::X86CallPCRel4 | ClifReloc::X86PCRel4 | ClifReloc::X86CallPLTRel4 => RelocKind::Rel4,
-            other => return Err(format!("Cranelift made a relocation of an unknown kind, {other}")),
-        };
-        let (target, addend) = match &reloc.target {
+        let (target, addend, is_callee) = match &reloc.target {
             FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => {
                 let name = &func.params.user_named_funcs()[*name];
                 let target = imports::target(name);
-                (target.ok_or_else(|| format!("Cranelift refers to an unknown name, {name}"))?, reloc.addend)
+                let target = target.ok_or_else(|| format!("Cranelift refers to an unknown name, {name}"))?;
+                (target, reloc.addend, imports::is_callee(name))
             }
-            FinalizedRelocTarget::Func(offset) => (RelocTarget::Own, reloc.addend + i64::from(*offset)),
+            FinalizedRelocTarget::Func(offset) => {
+                (RelocTarget::Own, reloc.addend + i64::from(*offset), false)
+            }
             FinalizedRelocTarget::ExternalName(other) => {
                 return Err(format!("Cranelift refers to a function of its own, {other:?}"));
             }
         };
+        let (kind, addend) = match reloc.kind {
+            ClifReloc::X86CallPCRel4 | ClifReloc::X86PCRel4 | ClifReloc::X86CallPLTRel4 => {
+                (RelocKind::Rel4, addend)
+            }
+            // What Cranelift adds is the way from the field to the end of its instruction.
+            ClifReloc::X86GOTPCRel4 => (RelocKind::Load, addend + 4),
+            other => return Err(format!("Cranelift made a relocation of an unknown kind, {other}")),
+        };
+        if is_callee && kind == RelocKind::Load && windows.gather(artifact, reloc.offset, target)? {
+            continue;
+        }
         artifact.relocs.push(Reloc { offset: reloc.offset, kind, target, addend });
     }
     artifact.relocs.sort_unstable_by_key(|reloc| reloc.offset);
+    artifact.calls.sort_unstable_by_key(|call| call.start);
     Ok(())
 }
 
@@ -82,7 +114,7 @@ fn collect_relocs(compiled: &CompiledCode, func: &Function, artifact: &mut Artif
 pub(crate) fn location_of(locations: Locations<'_>, offset: u32) -> u32 {
     let after = locations.partition_point(|location| location.start <= offset);
     match after.checked_sub(1).map(|index| &locations[index]) {
-        Some(location) if offset < location.end => location.loc.bits(),
+        Some(location) if offset < location.end => owner_of(location),
         _ => u32::MAX,
     }
 }
@@ -91,7 +123,7 @@ pub(crate) fn position_of(origin: &Origin<'_, '_>, location: u32) -> SourcePos {
     origin.positions.get(location as usize).copied().unwrap_or_default()
 }
 
-fn collect_calls(
+fn collect_sites(
     compiled: &CompiledCode,
     origin: &Origin<'_, '_>,
     artifact: &mut Artifact,
@@ -135,7 +167,7 @@ pub(crate) fn node_of(method: &Method<'_>, location: u32) -> Option<Node> {
 
 fn collect_listing(locations: Locations<'_>, artifact: &mut Artifact) {
     for location in locations {
-        let node = location.loc.bits();
+        let node = owner_of(location);
         if node != u32::MAX && artifact.listing.last().is_none_or(|line| line.node != node) {
             artifact.listing.push(ListingLine { offset: location.start, node });
         }

@@ -59,7 +59,8 @@ pub struct Target {
 /// Flags of every target, besides the verifier.
 const FLAGS: &[(&str, &str)] = &[
     ("opt_level", "none"),
-    ("is_pic", "false"),
+    // Callees and symbols may be anywhere: their addresses are loaded from words that are near.
+    ("is_pic", "true"),
     ("unwind_info", "false"),
     ("preserve_frame_pointers", "true"),
     ("use_colocated_libcalls", "true"),

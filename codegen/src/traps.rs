@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 use crate::artifact::{Artifact, Helper, Reloc, RelocKind, RelocTarget, Site};
 use crate::lower::{POLLED, UNREACHABLE, kind_of};
-use crate::sites::{Locations, Origin, location_of, node_of, position_of};
+use crate::sites::{Locations, Origin, location_of, node_of, owner_of, position_of};
 
 /// The bytes of a trap, of a call or jump, and of a conditional branch to 32 bits away.
 const TRAP_BYTES: u32 = 2;
@@ -107,7 +107,7 @@ fn redirect(traps: &mut [Trap], locations: Locations<'_>, origin: &Origin<'_, '_
     }
     let end = traps[0].offset;
     let mut instruction = Instruction::default();
-    for stretch in locations.iter().filter(|at| at.start < end && has_trap[slot(at.loc.bits())]) {
+    for stretch in locations.iter().filter(|at| at.start < end && has_trap[slot(owner_of(at))]) {
         let (start, end) = (stretch.start as usize, stretch.end.min(end) as usize);
         let mut decoder =
             Decoder::with_ip(64, &artifact.code[start..end], start as u64, DecoderOptions::NONE);

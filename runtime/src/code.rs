@@ -10,9 +10,19 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{PoisonError, RwLock};
 
-use dagwood_codegen::{Artifact, Landing, RelocKind, RelocTarget, Site};
+use dagwood_codegen::{Artifact, Call, Landing, Reloc, RelocKind, RelocTarget, Site};
 use dagwood_codespace::{Code, CodeSpace, Span};
 use dagwood_il::MethodId;
+
+/// The bytes of a field for a distance, and of a word for an address.
+const FIELD_BYTES: usize = 4;
+const WORD_BYTES: usize = 8;
+/// Opcodes.
+const CALL: u8 = 0xe8;
+const NOP: u8 = 0x90;
+const LOAD: u8 = 0x8b;
+const LEA: u8 = 0x8d;
+const BREAKPOINT: u8 = 0xcc;
 
 /// A code space and what is installed in it.
 ///
@@ -111,7 +121,8 @@ impl CodeTable {
     pub fn reserve<'a>(&'a self, artifact: &'a Artifact) -> Result<Pending<'a>, InstallError> {
         check(artifact).map_err(|what| InstallError::Malformed { what })?;
         let align = artifact.align.max(1) as usize;
-        let span = self.space.reserve(artifact.code.len(), align).map_err(InstallError::Space)?;
+        let span = self.space.reserve(artifact.code.len() + words_len(artifact), align);
+        let span = span.map_err(InstallError::Space)?;
         Ok(Pending { table: self, artifact, span })
     }
 
@@ -168,25 +179,34 @@ impl<'a> Pending<'a> {
     ) -> Result<&'a Body, InstallError> {
         let base = self.address();
         let Pending { table, artifact, ref mut span } = self;
-        let bytes = span.bytes_mut();
-        bytes.copy_from_slice(&artifact.code);
+        let mut address_of = |target| match target {
+            RelocTarget::Own => Ok(base),
+            _ => resolve(target).ok_or(InstallError::Unresolved { target }),
+        };
+        let (code, words) = span.bytes_mut().split_at_mut(artifact.code.len());
+        code.copy_from_slice(&artifact.code);
+        words.fill(BREAKPOINT);
+        let mut words = words.chunks_exact_mut(WORD_BYTES);
+        let mut word_address = base + code.len();
         for reloc in &artifact.relocs {
-            let target = reloc.target;
-            let address = match target {
-                RelocTarget::Own => base,
-                _ => resolve(target).ok_or(InstallError::Unresolved { target })?,
-            };
-            let value = (address as i64).wrapping_add(reloc.addend);
-            let field = &mut bytes[reloc.offset as usize..];
+            let address = address_of(reloc.target)?;
             match reloc.kind {
-                RelocKind::Abs8 => field[..8].copy_from_slice(&value.to_le_bytes()),
                 RelocKind::Rel4 => {
+                    let value = (address as i64).wrapping_add(reloc.addend);
                     let distance = value.wrapping_sub((base + reloc.offset as usize) as i64);
-                    let distance =
-                        i32::try_from(distance).map_err(|_| InstallError::OutOfReach { target, address })?;
-                    field[..4].copy_from_slice(&distance.to_le_bytes());
+                    put_distance(code, reloc.offset as usize, distance)
+                        .ok_or_else(|| far(reloc.target, address))?;
+                }
+                RelocKind::Load => {
+                    let word = words.next().expect("there is a word for each load");
+                    fill_load(code, base, reloc, address, word_address, word);
+                    word_address += WORD_BYTES;
                 }
             }
+        }
+        for call in &artifact.calls {
+            let address = address_of(call.target)?;
+            fill_call(code, base, call, address).ok_or_else(|| far(call.target, address))?;
         }
         let body = Body {
             code: self.span.publish(),
@@ -228,19 +248,66 @@ impl Body {
     }
 }
 
+fn far(target: RelocTarget, address: usize) -> InstallError {
+    InstallError::OutOfReach { target, address }
+}
+
+/// The bytes behind the code for the addresses that loads may need in words of their own.
+fn words_len(artifact: &Artifact) -> usize {
+    artifact.relocs.iter().filter(|reloc| reloc.kind == RelocKind::Load).count() * WORD_BYTES
+}
+
+/// Writes a distance of 32 bits; nothing if it has more.
+fn put_distance(code: &mut [u8], field: usize, distance: i64) -> Option<()> {
+    let distance = i32::try_from(distance).ok()?;
+    code[field..field + FIELD_BYTES].copy_from_slice(&distance.to_le_bytes());
+    Some(())
+}
+
+/// Makes the instruction of a [`RelocKind::Load`] load `address`, by itself or from a word behind the code.
+fn fill_load(
+    code: &mut [u8],
+    base: usize,
+    reloc: &Reloc,
+    address: usize,
+    word_address: usize,
+    word: &mut [u8],
+) {
+    let field = reloc.offset as usize;
+    let value = (address as i64).wrapping_add(reloc.addend);
+    let distance_to = |place: i64| place.wrapping_sub((base + field + FIELD_BYTES) as i64);
+    if put_distance(code, field, distance_to(value)).is_some() {
+        code[field - 2] = LEA;
+    } else {
+        word.copy_from_slice(&value.to_le_bytes());
+        put_distance(code, field, distance_to(word_address as i64)).expect("the word stands behind the code");
+    }
+}
+
+/// Puts `call rel32` at the end of a call's window; nothing if the target is too far away.
+fn fill_call(code: &mut [u8], base: usize, call: &Call, address: usize) -> Option<()> {
+    let end = call.end() as usize;
+    let field = end - FIELD_BYTES;
+    put_distance(code, field, (address as i64).wrapping_sub((base + end) as i64))?;
+    code[call.start as usize..field - 1].fill(NOP);
+    code[field - 1] = CALL;
+    Some(())
+}
+
 /// Whether every offset and range that an artifact names is one of its own.
 fn check(artifact: &Artifact) -> Result<(), &'static str> {
     let len = artifact.code.len();
     let fits = |offset: u32, width: usize| offset as usize <= len && len - offset as usize >= width;
-    let width = |kind| match kind {
-        RelocKind::Abs8 => 8,
-        RelocKind::Rel4 => 4,
-    };
+    let is_load = |field: u32| field >= 3 && artifact.code[field as usize - 2] == LOAD;
     let range = |site: &Site| site.handlers_first as usize + usize::from(site.handlers_count);
     if u32::try_from(len).is_err() {
         Err("it has 4 GiB of code or more")
-    } else if !artifact.relocs.iter().all(|reloc| fits(reloc.offset, width(reloc.kind))) {
+    } else if !artifact.relocs.iter().all(|reloc| fits(reloc.offset, FIELD_BYTES)) {
         Err("a relocation lies outside of the code")
+    } else if !artifact.relocs.iter().all(|reloc| reloc.kind != RelocKind::Load || is_load(reloc.offset)) {
+        Err("a relocation says that there is a load where there is none")
+    } else if !artifact.calls.iter().all(|call| call.len > 5 && fits(call.start, call.len.into())) {
+        Err("a call lies outside of the code, or has no room for one")
     } else if !artifact.sites.windows(2).all(|pair| pair[0].return_offset < pair[1].return_offset) {
         Err("sites are not in the order of their return addresses")
     } else if !artifact

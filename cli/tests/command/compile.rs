@@ -51,8 +51,8 @@ fn assembly_stands_beside_the_il() {
     };
     line("; method @gcd: ", " bytes of stack");
     line("div     ", "");
-    line("call    @gcd", "");
-    line("call    CallNative", "");
+    line("call    qword [rip+@gcd]", "");
+    line("call    qword [rip+CallNative]", "");
     line("call    RaiseSite", "; raises division: %4 = divcheck.i32 %2");
     line("", " = urem.i32 %1, %4");
     line("jmp     L1", "goto b1");

@@ -18,7 +18,7 @@ use super::check::{POLLED, UNREACHABLE};
 use super::memory::trusted;
 use super::{Catch, Lower, Result, clif_type};
 use crate::artifact::Helper;
-use crate::imports::Handled;
+use crate::imports::{Handled, Use};
 
 /// What is called.
 #[derive(Clone, Copy)]
@@ -32,7 +32,7 @@ impl Lower<'_, '_, '_> {
     pub(super) fn call(&mut self, node: Node) -> Result<Option<Value>> {
         match self.method.payload(node) {
             Payload::Method(method) => {
-                let function = self.tables.imports.method(self.cursor.func, self.module, method);
+                let function = self.tables.imports.method(self.cursor.func, self.module, method, Use::Call);
                 let signature = self.cursor.func.dfg.ext_funcs[function].signature;
                 let start = self.push_arguments(&[self.context], self.method.value_operands(node));
                 self.emit_call(Callee::Direct(function, signature), start)
@@ -287,7 +287,7 @@ impl Lower<'_, '_, '_> {
         let operands = self.method.value_operands(node);
         match (self.method.opcode(node), self.method.payload(node)) {
             (Opcode::TailCall, Payload::Method(method)) => {
-                let function = self.tables.imports.method(self.cursor.func, self.module, method);
+                let function = self.tables.imports.method(self.cursor.func, self.module, method, Use::Jump);
                 let start = self.push_arguments(&[self.context], operands);
                 self.release_shadow();
                 let arguments = &self.tables.arguments[start..];

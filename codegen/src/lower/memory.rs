@@ -7,6 +7,7 @@ use dagwood_il::layout::thread::STACK_LIMIT;
 use dagwood_il::{Access, MethodId, Node, Opcode, Payload, Slot, SymbolId, Type};
 
 use super::{Lower, Result, clif_type};
+use crate::imports::Use;
 
 /// Accesses that do not trap; any address will do.
 pub(super) fn flags() -> MemFlagsData {
@@ -88,7 +89,7 @@ impl Lower<'_, '_, '_> {
     }
 
     pub(super) fn method_address(&mut self, method: MethodId) -> Value {
-        let callee = self.tables.imports.method(self.cursor.func, self.module, method);
+        let callee = self.tables.imports.method(self.cursor.func, self.module, method, Use::Address);
         self.ins().func_addr(types::I64, callee)
     }
 

@@ -1,6 +1,6 @@
 //! Installing code: from several threads, within reach, never writable.
 
-use dagwood_codegen::{Artifact, Reloc, RelocKind, RelocTarget, Site};
+use dagwood_codegen::{Artifact, Call, Reloc, RelocKind, RelocTarget, Site};
 use dagwood_codespace::{CodeSpace, Options};
 use dagwood_il::entity::Entity;
 use dagwood_il::{MethodId, SymbolId};
@@ -83,9 +83,13 @@ fn what_cannot_be_installed_is_an_error() {
         Some(InstallError::Malformed { .. })
     ));
     assert!(matches!(
-        refused(&with_reloc(1, RelocKind::Abs8), Some(0)),
+        refused(&with_reloc(4, RelocKind::Load), Some(0)),
         Some(InstallError::Malformed { .. })
     ));
+    let call = |start, len| Artifact { calls: vec![Call { start, len, target }], ..plain.clone() };
+    assert!(matches!(refused(&call(0, 9), Some(0)), Some(InstallError::Malformed { .. })));
+    assert!(matches!(refused(&call(8, 5), Some(0)), Some(InstallError::Malformed { .. })));
+    assert_eq!(refused(&call(0, 8), Some(address)), Some(InstallError::OutOfReach { target, address }));
     let big = Artifact { code: vec![0xc3; 5000], align: 16, ..Artifact::default() };
     assert!(matches!(refused(&big, None), Some(InstallError::Space(_))));
     let site = Site {
@@ -99,5 +103,7 @@ fn what_cannot_be_installed_is_an_error() {
     let dangling = Artifact { sites: vec![site], ..plain.clone() };
     assert!(matches!(refused(&dangling, None), Some(InstallError::Malformed { .. })));
     assert!(code.is_empty());
-    assert_eq!(refused(&with_reloc(0, RelocKind::Abs8), Some(usize::MAX)), None);
+    assert_eq!(refused(&call(0, 8), Some(code.space().range().start)), None);
+    let load = Artifact { code: vec![0x48, 0x8b, 0x05, 0, 0, 0, 0, 0xc3], ..with_reloc(3, RelocKind::Load) };
+    assert_eq!(refused(&load, Some(usize::MAX)), None);
 }
