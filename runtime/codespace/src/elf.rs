@@ -201,3 +201,6 @@ fn symbols(out: &mut Encoder, batch: &Batch, runs: &[Range<usize>]) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,10 @@ impl Drop for BufferedFile {
     fn drop(&mut self) {
         // Who wants to know has flushed before.
         let _ = self.flush();
+        if rustix::process::getpid() == self.owner {
+            // Closing the file would unlock it only once every process that is just being started has let go of it too.
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 

@@ -291,3 +291,6 @@ fn overlaps_freed(old: &Batch, new: &Batch) -> bool {
             .any(|earlier| !earlier.is_live)
     })
 }
+
+#[cfg(test)]
+mod tests;

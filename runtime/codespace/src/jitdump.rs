@@ -40,6 +40,7 @@ const CLOSE: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct JitDump {
     file: BufferedFile,
+    process: u32,
     /// How many functions it has.
     functions: u64,
     /// Where the file's first page is mapped.
@@ -49,10 +50,11 @@ pub(crate) struct JitDump {
 impl JitDump {
     /// Makes it in `directory`.
     pub(crate) fn create(directory: &Path) -> Result<JitDump, Error> {
-        let name = format!("jit-{}.dump", std::process::id());
+        let process = std::process::id();
+        let name = format!("jit-{process}.dump");
         let mut file = BufferedFile::open(directory, &name, Contents::Replace)?;
         file.append(|out| {
-            for word in [MAGIC, VERSION, HEADER_BYTES, MACHINE, 0, std::process::id()] {
+            for word in [MAGIC, VERSION, HEADER_BYTES, MACHINE, 0, process] {
                 out.u32(word)?;
             }
             out.u64(now())?;
@@ -72,18 +74,18 @@ impl JitDump {
             )
         };
         let marker = marker.map_err(Error::system("map the jitdump, so that perf notices it"))?.addr();
-        Ok(JitDump { file, functions: 0, marker })
+        Ok(JitDump { file, process, functions: 0, marker })
     }
 
     pub(crate) fn published(&mut self, code: &Observed<'_>) {
-        let number = self.functions;
+        let (process, number) = (self.process, self.functions);
         self.functions += 1;
         let time = now();
         self.file.append(|out| {
             if code.seen_lines().next().is_some() {
                 record(out, DEBUG_INFO, time, |out| debug_info(out, code))?;
             }
-            record(out, LOAD, time, |out| load(out, code, number))
+            record(out, LOAD, time, |out| load(out, code, process, number))
         });
     }
 
@@ -133,8 +135,8 @@ fn debug_info(out: &mut Encoder, code: &Observed<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn load(out: &mut Encoder, code: &Observed<'_>, number: u64) -> Result<(), Error> {
-    out.u32(std::process::id())?;
+fn load(out: &mut Encoder, code: &Observed<'_>, process: u32, number: u64) -> Result<(), Error> {
+    out.u32(process)?;
     out.u32(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned())?;
     out.u64(code.address as u64)?;
     out.u64(code.address as u64)?;

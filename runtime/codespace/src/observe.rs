@@ -9,9 +9,8 @@
 //! ```
 //!
 //! All are off unless asked for, each by itself; an owner that has no [`Observers`] pays nothing. What is published is
-//! copied into a buffer: a write for each function costs fourteen times as much as a line in a buffer, and gdb stops the
-//! process at each registration, for longer the more there are (3,000 at once take it less than a tenth of a second,
-//! one by one three seconds). Buffers flush themselves when they are full and when they are dropped. Only what has been
+//! copied into a buffer: a write for each function costs twenty times as much as a line in a buffer, and gdb stops the
+//! process at each registration, for longer the more there are (3,000 at once take it 40 ms, one by one three seconds). Buffers flush themselves when they are full and when they are dropped. Only what has been
 //! flushed can be seen, so an owner that wants to see a crash flushes before it runs new code.
 //!
 //! **Errors.** [`Observers::published`] and [`Observers::freed`] never fail. A file that cannot be written and a buffer that
@@ -19,7 +18,8 @@
 //!
 //! **After a fork** the files are the parent's: the child writes nothing to them, also not what was buffered.
 //!
-//! **Cost.** About 100 ns a function for each kind and the copies; no system call between flushes but a clock for jitdump.
+//! **Cost**, with a flush for each 3,000 functions of 450 bytes: 45 ns a function for the perf map, 120 for gdb while no debugger
+//! is there, a microsecond for jitdump, of which most is the system's writing of the bytes.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
