@@ -57,15 +57,39 @@ impl Encoder {
         self.put(&[value])
     }
 
-    pub(crate) fn u16(&mut self, value: u16) -> Result<(), Error> {
-        self.put(&value.to_le_bytes())
-    }
-
     pub(crate) fn u32(&mut self, value: u32) -> Result<(), Error> {
         self.put(&value.to_le_bytes())
     }
 
     pub(crate) fn u64(&mut self, value: u64) -> Result<(), Error> {
+        self.put(&value.to_le_bytes())
+    }
+
+    /// Appends the text's first bytes, at most `limit` and whole characters, with `?` for each control character, and
+    /// `unnamed` if there are none: what a name is in a line of a file, and before a zero byte.
+    pub(crate) fn text(&mut self, text: &str, limit: usize) -> Result<(), Error> {
+        let text = &text[..text.floor_char_boundary(limit)];
+        let text = if text.is_empty() { "unnamed" } else { text };
+        let start = self.len();
+        self.put(text.as_bytes())?;
+        for byte in &mut self.bytes[start..] {
+            if byte.is_ascii_control() {
+                *byte = b'?';
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes over the bytes at `at`, which are there.
+    pub(crate) fn set(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// What only images need.
+#[cfg(feature = "gdb")]
+impl Encoder {
+    pub(crate) fn u16(&mut self, value: u16) -> Result<(), Error> {
         self.put(&value.to_le_bytes())
     }
 
@@ -94,32 +118,12 @@ impl Encoder {
         }
     }
 
-    /// Appends the text's first bytes, at most `limit` and whole characters, with `?` for each control character, and
-    /// `unnamed` if there are none: what a name is in a line of a file, and before a zero byte.
-    pub(crate) fn text(&mut self, text: &str, limit: usize) -> Result<(), Error> {
-        let text = &text[..text.floor_char_boundary(limit)];
-        let text = if text.is_empty() { "unnamed" } else { text };
-        let start = self.len();
-        self.put(text.as_bytes())?;
-        for byte in &mut self.bytes[start..] {
-            if byte.is_ascii_control() {
-                *byte = b'?';
-            }
-        }
-        Ok(())
-    }
-
     /// Appends zeros up to a multiple of `align`.
     pub(crate) fn align(&mut self, align: usize) -> Result<(), Error> {
         while !self.len().is_multiple_of(align) {
             self.u8(0)?;
         }
         Ok(())
-    }
-
-    /// Writes over the bytes at `at`, which are there.
-    pub(crate) fn set(&mut self, at: usize, bytes: &[u8]) {
-        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }
 }
 
@@ -133,6 +137,7 @@ mod tests {
         encoder.into_vec()
     }
 
+    #[cfg(feature = "gdb")]
     #[test]
     fn groups_of_seven_bits_are_those_of_the_dwarf_standard() {
         for (value, bytes) in
