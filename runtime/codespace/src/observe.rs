@@ -72,7 +72,7 @@ impl<'a> Observed<'a> {
             .filter(move |entry| {
                 let seen = entry.offset >= from && (entry.offset as usize) < len;
                 if seen {
-                    from = entry.offset + 1;
+                    from = entry.offset.saturating_add(1);
                 }
                 seen
             })
