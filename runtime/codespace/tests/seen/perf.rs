@@ -10,8 +10,8 @@ use super::{Directory, arguments_of, is_installed};
 
 /// Where the child puts its jitdump; its perf map goes where perf looks for it if there is none.
 const JITDUMP: &str = "SEEN_JITDUMP";
-/// About a tenth of a second's.
-const ROUNDS: usize = 400_000_000;
+/// Some dozens of samples are taken meanwhile.
+const ROUNDS: usize = 150_000_000;
 
 fn map_in(directory: &Path) -> PathBuf {
     directory.join(format!("perf-{}.map", std::process::id()))
