@@ -83,3 +83,45 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Mapping {
+        let mut parsed = Line::default();
+        line.bytes().for_each(|byte| parsed.push(byte));
+        parsed.mapping()
+    }
+
+    #[test]
+    fn a_line_has_addresses_and_flags_whatever_its_name() {
+        let mapping =
+            parse("5653d0f5b000-5653d0f60000 r-xp 00002000 fe:00 247030     /tmp/a-b c rwxs (deleted)");
+        let flags = (mapping.read, mapping.write, mapping.execute, mapping.shared);
+        assert_eq!(
+            (mapping.start, mapping.end, flags),
+            (0x5653_d0f5_b000, 0x5653_d0f6_0000, (true, false, true, false))
+        );
+        let mapping = parse("7ffc50dfc000-7ffc50e1d000 -w-s 00000000 00:00 0 ");
+        let flags = (mapping.read, mapping.write, mapping.execute, mapping.shared);
+        assert_eq!(
+            (mapping.start, mapping.end, flags),
+            (0x7ffc_50df_c000, 0x7ffc_50e1_d000, (false, true, false, true))
+        );
+        assert_eq!(parse("ffffffffff600000-ffffffffff601000 --xp 0").end, 0xffff_ffff_ff60_1000);
+    }
+
+    #[test]
+    fn the_map_has_this_code_and_this_stack_and_rises() {
+        let on_stack = 0_u8;
+        let (code, stack) = (system::open_maps as *const () as usize, &raw const on_stack as usize);
+        let mut seen = Vec::with_capacity(10_000);
+        each(|mapping| seen.push(mapping)).expect("the memory map can be read");
+        assert!(seen.windows(2).all(|pair| pair[0].end <= pair[1].start && pair[1].start < pair[1].end));
+        let of = |address: usize| seen.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
+        assert!(of(code).is_some_and(|mapping| mapping.execute && !mapping.write));
+        assert!(of(stack).is_some_and(|mapping| mapping.write && !mapping.execute));
+        assert_eq!(of(0), None);
+    }
+}

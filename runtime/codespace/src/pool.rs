@@ -98,3 +98,32 @@ pub(crate) fn take(_: usize, _: usize, _: usize) -> Option<usize> {
 /// Nothing was taken.
 #[cfg(not(feature = "image-pool"))]
 pub(crate) fn put_back(_: usize, _: usize) {}
+
+#[cfg(all(test, feature = "image-pool"))]
+mod tests {
+    use super::*;
+    use crate::testing::{access, alone};
+
+    #[test]
+    fn the_pool_gives_out_each_chunk_once_and_takes_it_back() {
+        alone("pool::tests::the_pool_gives_out_each_chunk_once_and_takes_it_back", || {
+            let anchor = take as *const () as usize;
+            let near = |len| take(len, anchor, i32::MAX as usize);
+            let mut chunks: Vec<usize> = std::iter::from_fn(|| near(CHUNK)).collect();
+            assert_eq!(chunks.len(), CHUNKS);
+            assert!(chunks.iter().all(|&chunk| chunk.is_multiple_of(CHUNK) && access(chunk).is_empty()));
+            chunks.sort_unstable();
+            assert!(chunks.windows(2).all(|pair| pair[0] + CHUNK == pair[1]));
+            put_back(chunks[2], CHUNK);
+            put_back(chunks[3], CHUNK);
+            assert_eq!(access(chunks[2]), "rw", "as the image had it");
+            assert_eq!(near(3 * CHUNK), None);
+            assert_eq!(near(2 * CHUNK), Some(chunks[2]));
+            put_back(chunks[0], CHUNK);
+            assert_eq!(take(CHUNK, anchor, crate::PAGE), None, "too far away");
+            assert_eq!(take(CHUNK, anchor ^ 1 << 45, i32::MAX as usize), None, "too far away");
+            assert_eq!(near(CHUNK), Some(chunks[0]), "asking in vain takes nothing");
+            assert_eq!((near(0), near(9 * CHUNK)), (None, None));
+        });
+    }
+}

@@ -270,6 +270,12 @@ pub(crate) fn random() -> Result<u64, Error> {
     }
 }
 
+/// The processor's clock.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, and no system forbids it unless a process asks for that.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 /// Where the heap of the process ends that the C library grows in place.
 pub(crate) fn heap_end() -> usize {
     // SAFETY: an increment of zero changes nothing.
@@ -352,5 +358,36 @@ mod failing {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_denial_of_executable_memory_files_is_a_refusal() {
+        let error = |attempt, errno: Errno| Error::system(attempt)(errno);
+        assert!(is_refusal(&error(CREATE, Errno::ACCESS)) && is_refusal(&error(EXECUTE, Errno::PERM)));
+        assert!(!is_refusal(&error(CREATE, Errno::NOMEM)) && !is_refusal(&error("seal memory", Errno::PERM)));
+        assert!(!is_refusal(&Error::Memory));
+    }
+
+    #[test]
+    fn the_call_that_is_to_fail_fails_and_no_other() {
+        let ((first, second, third), failed) = fail_at(1, || (random(), random(), random()));
+        assert!(failed && first.is_ok() && third.is_ok());
+        assert_eq!(second, Err(Error::System { attempt: "get random bytes", errno: libc::ENOMEM }));
+        assert!(!fail_at(1, random).1, "there is only one call");
+        assert_ne!(first, third);
+    }
+
+    #[test]
+    fn the_best_barrier_of_the_system_can_be_passed() {
+        if let Some(call) = register_barrier() {
+            barrier(call).expect("it is registered");
+        }
+        let (none, failed) = fail_at(0, register_barrier);
+        assert!(!failed || none != Some(BarrierCall::SyncCore), "the next best is taken if the best fails");
     }
 }

@@ -350,14 +350,16 @@ fn each_failing_system_call_is_an_error_and_leaks_nothing() {
 
 #[test]
 fn memory_in_the_pool_of_the_image_works_like_any_other() {
-    if cfg!(feature = "image-pool") {
-        let anchor = crate::pool::take as *const () as usize;
-        let place = Place::in_pool(CHUNK, anchor).expect("nobody else uses the pool");
-        assert_eq!(place.rung(), Rung::Pool);
-        let memory = Memory::map(place, Protection::Dual, Seal::Off).expect("the mode works here");
-        write_and_call(&memory, 0);
-        let base = memory.base();
-        drop(memory);
-        assert_eq!(access(base), "rw", "it is zeros of the image again");
-    }
+    alone("memory::tests::memory_in_the_pool_of_the_image_works_like_any_other", || {
+        if cfg!(feature = "image-pool") {
+            let anchor = crate::pool::take as *const () as usize;
+            let place = Place::in_pool(CHUNK, anchor).expect("nobody else uses the pool");
+            assert_eq!(place.rung(), Rung::Pool);
+            let memory = Memory::map(place, Protection::Dual, Seal::Off).expect("the mode works here");
+            write_and_call(&memory, 0);
+            let base = memory.base();
+            drop(memory);
+            assert_eq!(access(base), "rw", "it is zeros of the image again");
+        }
+    });
 }
