@@ -16,6 +16,7 @@
 
 use std::arch::global_asm;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
@@ -227,6 +228,25 @@ impl GdbSymbols {
         shown.live -= 1;
         if shown.live == 0 {
             *place = None;
+        }
+    }
+
+    /// All that is known in `range` is freed.
+    pub(crate) fn freed_in(&mut self, range: &Range<usize>) {
+        for index in 0..=self.shown.len() {
+            let mut at = 0;
+            loop {
+                let batch = match self.shown.get(index) {
+                    Some(place) => place.as_ref().map(|shown| &shown.batch),
+                    None => Some(&self.pending),
+                };
+                let Some(function) = batch.and_then(|batch| batch.functions().get(at)) else { break };
+                at += 1;
+                if function.is_live && range.contains(&function.address) {
+                    let address = function.address;
+                    self.freed(address);
+                }
+            }
         }
     }
 

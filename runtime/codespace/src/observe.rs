@@ -8,7 +8,8 @@
 //!  flush()  ──────────────┴─ one write for each file, one registration for the batch
 //! ```
 //!
-//! All are off unless asked for, each by itself; an owner that has no [`Observers`] pays nothing. What is published is
+//! All are off unless asked for, each by itself; a space without [`crate::Options::observers`] pays nothing. With them,
+//! [`CodeSpace::describe`] calls `published`; code that another allocator placed can be shown too. What is published is
 //! copied into a buffer: a write for each function costs twenty times as much as a line in a buffer, and gdb stops the
 //! process at each registration, for longer the more there are (3,000 at once take it 40 ms, one by one three seconds). Buffers flush themselves when they are full and when they are dropped. Only what has been
 //! flushed can be seen, so an owner that wants to see a crash flushes before it runs new code.
@@ -21,7 +22,9 @@
 //! **Cost**, with a flush for each 3,000 functions of 450 bytes: 45 ns a function for the perf map, 120 for gdb while no debugger
 //! is there, a microsecond for jitdump, of which most is the system's writing of the bytes.
 
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Error;
@@ -29,6 +32,7 @@ use crate::Error;
 use crate::gdb::GdbSymbols;
 use crate::jitdump::JitDump;
 use crate::perf::PerfMap;
+use crate::{Code, CodeSpace};
 
 /// The most bytes that observers see of a function's name; more are cut off between two characters.
 pub const NAME_BYTES: usize = 512;
@@ -187,6 +191,16 @@ impl Observers {
         let _ = address;
     }
 
+    /// The same of all code in `range`.
+    pub(crate) fn freed_in(&self, range: &Range<usize>) {
+        #[cfg(feature = "gdb")]
+        if let Some(symbols) = &self.gdb {
+            lock(symbols).freed_in(range);
+        }
+        #[cfg(not(feature = "gdb"))]
+        let _ = range;
+    }
+
     /// Shows what is buffered: one write for each file, one registration for all functions.
     ///
     /// Returns the first error since the observers were made, also one of an earlier flush.
@@ -198,6 +212,36 @@ impl Observers {
         #[cfg(not(feature = "gdb"))]
         let symbols = Ok(());
         map.and(dump).and(symbols)
+    }
+}
+
+impl CodeSpace {
+    /// Those who see its code, if there are any.
+    pub fn observers(&self) -> Option<&Observers> {
+        self.shared().observers.as_deref()
+    }
+
+    /// Shows published code to [`crate::Options::observers`]: soon, as [`Observers::published`] says. The space tells them when
+    /// it is freed. Without observers this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCode`] if it is code of another space, and [`Error::Memory`].
+    pub fn describe(&self, code: &Code, name: &str, lines: &[LineEntry<'_>]) -> Result<(), Error> {
+        let Some(observers) = self.observers() else { return Ok(()) };
+        if code.space != self.shared().id {
+            return Err(Error::NotCode { address: code.address() });
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(code.len()).map_err(|_| Error::Memory)?;
+        bytes.extend((0..code.len()).map(|offset| {
+            let byte: *mut u8 = std::ptr::with_exposed_provenance_mut(code.address() + offset);
+            // SAFETY: who has a `Code` of this space has not retired or freed it, so its bytes are mapped and can be read; somebody may
+            // patch them meanwhile, by atomic stores.
+            unsafe { AtomicU8::from_ptr(byte) }.load(Ordering::Relaxed)
+        }));
+        observers.published(&Observed { address: code.address(), bytes: &bytes, name, lines });
+        Ok(())
     }
 }
 

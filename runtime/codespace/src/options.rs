@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::CodeSpace;
+use crate::{CodeSpace, Observers};
 
 /// How a space is made. The default is right for a program that compiles while it runs.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub quarantine_bytes: usize,
     /// Who is asked to make room before an allocation fails.
     pub pressure: Option<Arc<dyn Pressure>>,
+    /// Who sees the code that is described to them with [`CodeSpace::describe`]. Spaces may share them.
+    pub observers: Option<Arc<Observers>>,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             unwind: Unwind::Registered,
             quarantine_bytes: 256 << 10,
             pressure: None,
+            observers: None,
         }
     }
 }
@@ -61,6 +64,7 @@ impl fmt::Debug for Options {
             .field("unwind", &self.unwind)
             .field("quarantine_bytes", &self.quarantine_bytes)
             .field("pressure", &self.pressure.as_ref().map(|_| ".."))
+            .field("observers", &self.observers.as_ref().map(|_| ".."))
             .finish()
     }
 }

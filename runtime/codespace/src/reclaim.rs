@@ -132,6 +132,9 @@ impl Shared {
                 }
             }
         }
+        if let Some(observers) = &self.observers {
+            observers.freed(code.address());
+        }
         let mut release = Release { space: self, writer, lane: None };
         release.give(chunk, &code);
         release.end();
@@ -207,6 +210,11 @@ impl<'a> Ready<'a> {
 
 impl Drop for Ready<'_> {
     fn drop(&mut self) {
+        if let Some(observers) = &self.space.observers {
+            for retired in &self.items[..self.told] {
+                observers.freed(retired.code.address());
+            }
+        }
         let mut release = Release { space: self.space, writer: self.writer, lane: None };
         for retired in &self.items[..self.told] {
             let chunk = self.space.directory.chunk(retired.code.address()).expect("code lies in a chunk");

@@ -15,7 +15,7 @@ use crate::quarantine::Quarantine;
 use crate::record::UnwindRecord;
 use crate::slot::Slots;
 use crate::{
-    CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Options, PAGE, Packing, Pressure,
+    CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Observers, Options, PAGE, Packing, Pressure,
     Protection, Refused, SPAN, Seal, Slot, Unwind, place, system,
 };
 
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     max_bytes: usize,
     pub(crate) quarantine_bytes: usize,
     pub(crate) pressure: Option<Arc<dyn Pressure>>,
+    pub(crate) observers: Option<Arc<Observers>>,
     pub(crate) directory: Directory,
     pub(crate) region: place::Region,
     pub(crate) lanes: [LaneShared; 4],
@@ -90,6 +91,7 @@ impl CodeSpace {
             max_bytes: options.max_bytes,
             quarantine_bytes: options.quarantine_bytes,
             pressure: options.pressure.clone(),
+            observers: options.observers.clone(),
             directory: Directory::new(pieces)?,
             region: place::Region::new(options)?,
             lanes: [lane(), lane(), lane(), lane()],
@@ -413,6 +415,16 @@ impl Shared {
     /// The pages that a whole-page function has.
     pub(crate) fn page_run(&self, chunk: &Chunk, code: &Code) -> Range<usize> {
         classes::page_run(code.address - chunk.base(), code.len())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(observers) = &self.observers {
+            for chunk in self.directory.chunks() {
+                observers.freed_in(&(chunk.base()..chunk.base() + chunk.pages() * PAGE));
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The addresses, of those in `within`, that the list's images have symbols for, with their names.
-fn listed(within: std::ops::Range<usize>) -> Vec<(usize, String)> {
+fn listed(within: Range<usize>) -> Vec<(usize, String)> {
     let _list = LIST.lock().unwrap();
     let list = &raw const __jit_debug_descriptor;
     let mut found = Vec::new();
@@ -85,7 +85,8 @@ fn a_freed_name_goes_when_other_code_is_shown_in_its_place() {
     assert!(listed(all.clone()).contains(&(0x3000_0100, "old".to_owned())), "nobody is in its place");
     publish(&mut symbols, 0x3000_0180, 0x40, "new");
     symbols.flush().unwrap();
-    let now = [(0x3000_0000, "first"), (0x3000_0180, "new"), (0x3000_0200, "last"), (0x3000_1000, "elsewhere")];
+    let now =
+        [(0x3000_0000, "first"), (0x3000_0180, "new"), (0x3000_0200, "last"), (0x3000_1000, "elsewhere")];
     assert_eq!(listed(all.clone()), named(&now));
     // What was renumbered is still found.
     symbols.freed(0x3000_0200);

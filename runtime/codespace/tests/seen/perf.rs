@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use dagwood_codespace::{Error, LineEntry, NAME_BYTES, Observed, Observers, Observing};
+use dagwood_codespace::{
+    Code, CodeSpace, Error, Layout, LineEntry, NAME_BYTES, Observed, Observers, Observing, Options,
+    Protection,
+};
 
 use super::code::{BODY, CALL, Copies, LOOP};
 use super::{Directory, arguments_of, is_installed};
@@ -236,6 +240,31 @@ fn a_jitdump_has_each_functions_bytes_and_before_them_its_lines() {
     let head = [0x1000_u64.to_le_bytes(), 2_u64.to_le_bytes()].concat();
     assert_eq!(records[1].body, [head, entry(0, 6, "one.il"), entry(8, 7, "two.il")].concat());
     assert!(records[3].body.is_empty());
+}
+
+#[test]
+fn a_space_shows_its_observers_the_bytes_of_what_is_described() {
+    let directory = Directory::new("described");
+    let observing = Observing { jitdump: Some(directory.0.clone()), ..observing_map(&directory) };
+    let observers = Arc::new(Observers::new(&observing).unwrap());
+    for protection in [Protection::Dual, Protection::Session, Protection::NoAlias, Protection::Flip] {
+        let observers = Some(Arc::clone(&observers));
+        let space = CodeSpace::new(&Options { protection, observers, ..Options::default() }).unwrap();
+        let writer = space.writer();
+        let mut buffer = writer.reserve(&Layout::new(BODY.len())).unwrap();
+        buffer.bytes_mut().copy_from_slice(&BODY);
+        let code = buffer.publish(0);
+        space.describe(&code, "described", &[]).unwrap();
+        observers_see(&space, &directory, &code);
+    }
+}
+
+fn observers_see(space: &CodeSpace, directory: &Directory, code: &Code) {
+    space.observers().expect("it was made with some").flush().unwrap();
+    let map = std::fs::read_to_string(map_in(&directory.0)).unwrap();
+    assert_eq!(map.lines().last().unwrap(), format!("{:x} c described", code.address()));
+    let records = records(&std::fs::read(dump_in(&directory.0)).unwrap());
+    assert!(records.last().unwrap().body.ends_with(&BODY));
 }
 
 #[test]
