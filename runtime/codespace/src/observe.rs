@@ -10,9 +10,10 @@
 //!
 //! All are off unless asked for, each by itself; a space without [`crate::Options::observers`] pays nothing. With them,
 //! [`CodeSpace::describe`] calls `published`; code that another allocator placed can be shown too. What is published is
-//! copied into a buffer: a write for each function costs twenty times as much as a line in a buffer, and gdb stops the
-//! process at each registration, for longer the more there are (3,000 at once take it 40 ms, one by one three seconds). Buffers flush themselves when they are full and when they are dropped. Only what has been
-//! flushed can be seen, so an owner that wants to see a crash flushes before it runs new code.
+//! copied into a buffer: a write for each function costs fourteen times as much as a line in a buffer, and gdb stops the
+//! process at each registration, for longer the more there are (3,000 at once take it 40 ms, one by one three seconds).
+//! Buffers flush themselves when they are full, and those of files when they are dropped. Only what has been flushed can
+//! be seen, so an owner that wants to see a crash flushes before it runs new code.
 //!
 //! **Errors.** [`Observers::published`] and [`Observers::freed`] never fail. A file that cannot be written and a buffer that
 //! finds no memory take nothing more from then on, and [`Observers::flush`] returns the first such error from then on.
