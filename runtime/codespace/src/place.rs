@@ -28,14 +28,19 @@
 //! Others: LuaJIT tries random hints; OpenJ9 and PHP scan the memory map; YJIT walks; SpiderMonkey reserves at a
 //! random place far from everything.
 
+mod region;
+
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::system::{self, Access, At};
-use crate::{CHUNK, Error, Options, PAGE, Placement, maps, pool};
+use crate::system::{self, At};
+use crate::{CHUNK, Error, PAGE, maps, pool};
+
+use region::Reserve;
+
+pub(crate) use region::Region;
 
 /// How far from the anchor code may stand: what is left of 2 GiB is for the rest of the anchor's image.
 const WINDOW: usize = 7 << 28;
@@ -51,6 +56,8 @@ const HIGHEST: usize = (1 << 47) - CHUNK;
 const FIXED_PROGRAMS: usize = 4 << 30;
 /// Random places that are tried for a whole reservation; one for each smaller size.
 const HINTS: u32 = 2;
+/// A smaller reservation than asked for has as many bytes at least.
+const LEAST_QUARTER: usize = 4 * CHUNK;
 /// Random places that are tried for one chunk.
 const CHUNK_HINTS: u32 = 8;
 /// How often the memory map is read for one chunk: another thread may take what it showed to be free.
@@ -146,168 +153,6 @@ impl Drop for Place {
     }
 }
 
-/// One reserved piece of addresses, of which chunks are taken.
-#[derive(Debug)]
-struct Reserve {
-    base: usize,
-    len: usize,
-    rung: Rung,
-    tries: u32,
-    /// A bit for each chunk that is taken.
-    taken: Mutex<Box<[u64]>>,
-}
-
-impl Reserve {
-    fn new(found: &Found, tries: u32) -> Result<Reserve, Error> {
-        let mut taken = Vec::new();
-        let words = (found.len / CHUNK).div_ceil(64);
-        taken.try_reserve_exact(words).map_err(|_| Error::Memory)?;
-        taken.resize(words, 0);
-        let taken = Mutex::new(taken.into_boxed_slice());
-        Ok(Reserve { base: found.base, len: found.len, rung: found.rung, tries, taken })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Box<[u64]>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the lowest `len` bytes that are free.
-    fn take(&self, len: usize) -> Option<usize> {
-        let mut taken = self.lock();
-        let wanted = len / CHUNK;
-        let mut run = 0;
-        for chunk in 0..self.len / CHUNK {
-            run = if taken[chunk / 64] >> (chunk % 64) & 1 == 0 { run + 1 } else { 0 };
-            if run == wanted {
-                let first = chunk + 1 - wanted;
-                for taking in first..=chunk {
-                    taken[taking / 64] |= 1 << (taking % 64);
-                }
-                return Some(self.base + first * CHUNK);
-            }
-        }
-        None
-    }
-
-    fn put_back(&self, base: usize, len: usize) {
-        // SAFETY: the place was taken from this reserve and its owner gives it up.
-        if !unsafe { system::map_back(base, len, Access::None) } {
-            // What is there now stays, so nobody else may have the place.
-            return;
-        }
-        let mut taken = self.lock();
-        let first = (base - self.base) / CHUNK;
-        for chunk in first..first + len / CHUNK {
-            taken[chunk / 64] &= !(1 << (chunk % 64));
-        }
-    }
-}
-
-impl Drop for Reserve {
-    fn drop(&mut self) {
-        // Each place that was given out holds this reserve, so those still taken are left for good.
-        let taken = self.lock();
-        let is_free = |chunk: usize| taken[chunk / 64] >> (chunk % 64) & 1 == 0;
-        let chunks = self.len / CHUNK;
-        let mut start = 0;
-        while start < chunks {
-            let end = (start..chunks).find(|&chunk| !is_free(chunk)).unwrap_or(chunks);
-            let guard = if start == 0 { PAGE } else { 0 };
-            let from = self.base + start * CHUNK - guard;
-            let len = guard + (end - start) * CHUNK;
-            if len > 0 {
-                // SAFETY: reserved by `find`, guard page included, and free, so that nobody uses it.
-                unsafe { system::unmap(from, len) };
-            }
-            start = (end..chunks).find(|&chunk| is_free(chunk)).unwrap_or(chunks);
-        }
-    }
-}
-
-/// Where the chunks of a space come from.
-#[derive(Debug)]
-pub(crate) struct Region {
-    reserve: Option<Arc<Reserve>>,
-    /// What later chunks stand near; zero while that is open.
-    anchor: AtomicUsize,
-    /// The place that was found last beyond the reserve.
-    last: AtomicUsize,
-    tries: AtomicU32,
-}
-
-impl Region {
-    pub(crate) fn new(options: &Options) -> Result<Region, Error> {
-        let mut tries = 0;
-        let mut region = Region {
-            reserve: None,
-            anchor: AtomicUsize::new(0),
-            last: AtomicUsize::new(0),
-            tries: AtomicU32::new(0),
-        };
-        let window = match options.placement {
-            Placement::Near(anchor) => {
-                *region.anchor.get_mut() = anchor;
-                Some(Window::near(anchor))
-            }
-            Placement::Anywhere => None,
-        };
-        let len = options.reserve_bytes.checked_next_multiple_of(CHUNK).unwrap_or(1 << 46).min(1 << 46);
-        if len > 0 {
-            let found = match &window {
-                Some(window) => reserve_in(window, len, &mut tries)?,
-                None => Some(anywhere(len, PAGE, &mut tries)?),
-            };
-            if let Some(found) = found {
-                if window.is_none() {
-                    *region.anchor.get_mut() = found.base;
-                }
-                region.reserve = Some(Arc::new(Reserve::new(&found, tries)?));
-                found.keep();
-            }
-        }
-        *region.tries.get_mut() = tries;
-        Ok(region)
-    }
-
-    /// A place of `len` bytes, a multiple of [`CHUNK`], at a multiple of it.
-    pub(crate) fn take(&self, len: usize) -> Result<Place, Error> {
-        debug_assert!(len > 0 && len.is_multiple_of(CHUNK), "places are whole chunks");
-        if let Some(reserve) = &self.reserve
-            && let Some(base) = reserve.take(len)
-        {
-            return Ok(Place {
-                base,
-                len,
-                rung: Rung::Reserved,
-                tries: 0,
-                home: Home::Reserve(reserve.clone()),
-            });
-        }
-        let mut tries = 0;
-        let result = match self.anchor.load(Ordering::Relaxed) {
-            0 => anywhere(len, 0, &mut tries).map(|found| found.into_place(tries)),
-            anchor => climb(&Window::near(anchor), len, self.last.load(Ordering::Relaxed), &mut tries),
-        };
-        self.tries.fetch_add(tries, Ordering::Relaxed);
-        let place = result?;
-        if place.rung != Rung::Anywhere {
-            self.last.store(place.base, Ordering::Relaxed);
-        }
-        let _ = self.anchor.compare_exchange(0, place.base, Ordering::Relaxed, Ordering::Relaxed);
-        Ok(place)
-    }
-
-    /// The addresses that were reserved at the start, and how they were found.
-    pub(crate) fn reserved(&self) -> Option<(Range<usize>, Rung)> {
-        self.reserve.as_ref().map(|reserve| (reserve.base..reserve.base + reserve.len, reserve.rung))
-    }
-
-    /// How many places were tried up to now.
-    pub(crate) fn tries(&self) -> u32 {
-        self.tries.load(Ordering::Relaxed)
-    }
-}
-
 /// Addresses that are reserved and hold nothing; dropping it gives them back.
 #[derive(Debug)]
 pub struct Reservation {
@@ -369,29 +214,36 @@ pub fn reserve_near(anchor: usize, len: usize) -> Result<Reservation, Error> {
 struct Window {
     anchor: usize,
     below: Range<usize>,
-    above: Range<usize>,
+    highest: usize,
 }
 
 impl Window {
     fn near(anchor: usize) -> Window {
-        let up = |address: usize| address.checked_next_multiple_of(CHUNK).unwrap_or(HIGHEST).min(HIGHEST);
-        let lowest = up(anchor.saturating_sub(WINDOW).max(LOWEST));
         let highest = anchor.saturating_add(WINDOW).min(HIGHEST) & !(CHUNK - 1);
+        let lowest = whole_chunks(anchor.saturating_sub(WINDOW).max(LOWEST));
         let below_end = if anchor < FIXED_PROGRAMS { lowest } else { anchor.min(HIGHEST) & !(CHUNK - 1) };
-        let below = lowest..below_end.max(lowest);
+        Window { anchor, below: lowest..below_end.max(lowest), highest }
+    }
+
+    /// Above the program and its heap.
+    fn above(&self) -> Range<usize> {
         let heap = system::heap_end();
-        let mut above = anchor.saturating_add(HEAP);
-        if (anchor..highest).contains(&heap) {
-            above = above.max(heap + HEAP_MARGIN);
+        let mut start = self.anchor.saturating_add(HEAP);
+        if (self.anchor..self.highest).contains(&heap) {
+            start = start.max(heap + HEAP_MARGIN);
         }
-        let above = up(above).min(highest)..highest;
-        Window { anchor, below, above }
+        whole_chunks(start).min(self.highest)..self.highest
     }
 
     /// Where guesses are made.
-    fn best(&self) -> &Range<usize> {
-        if self.below.is_empty() { &self.above } else { &self.below }
+    fn best(&self) -> Range<usize> {
+        if self.below.is_empty() { self.above() } else { self.below.clone() }
     }
+}
+
+/// Rounds up to whole chunks.
+fn whole_chunks(address: usize) -> usize {
+    address.checked_next_multiple_of(CHUNK).unwrap_or(HIGHEST).min(HIGHEST)
 }
 
 /// Addresses that were found and are not anybody's yet; dropping gives them back.
@@ -451,9 +303,9 @@ fn reserve_in(window: &Window, len: usize, tries: &mut u32) -> Result<Option<Fou
     let mut size = len;
     loop {
         let hints = if size == len { HINTS } else { 1 };
-        let found = guess(window.best(), size, PAGE, hints, &mut random, tries);
+        let found = guess(&window.best(), size, PAGE, hints, &mut random, tries);
         match found {
-            Ok(None) | Err(_) if size / 4 >= 2 * CHUNK => size = (size / 4) & !(CHUNK - 1),
+            Ok(None) | Err(_) if size / 4 >= LEAST_QUARTER => size = (size / 4) & !(CHUNK - 1),
             other => return other,
         }
     }
@@ -481,13 +333,13 @@ fn guess(
 /// Goes up the ladder for `len` bytes; `last` is a place below which there may be room.
 fn climb(window: &Window, len: usize, last: usize, tries: &mut u32) -> Result<Place, Error> {
     if let Some(below) = last.checked_sub(len)
-        && (window.below.contains(&below) || window.above.contains(&below))
+        && (window.below.contains(&below) || window.above().contains(&below))
         && let Some(found) = take_at(below, len, 0, Rung::Hint, tries)?
     {
         return Ok(found.into_place(*tries));
     }
     let mut random = Random::quick();
-    if let Some(found) = guess(window.best(), len, 0, CHUNK_HINTS, &mut random, tries)? {
+    if let Some(found) = guess(&window.best(), len, 0, CHUNK_HINTS, &mut random, tries)? {
         return Ok(found.into_place(*tries));
     }
     for base in steps(window, len) {
@@ -510,7 +362,7 @@ fn climb(window: &Window, len: usize, last: usize, tries: &mut u32) -> Result<Pl
 /// All places for `len` bytes in the window, best first.
 fn steps(window: &Window, len: usize) -> impl Iterator<Item = usize> {
     let fits = |range: &Range<usize>| range.len().checked_sub(len).map_or(0, |room| room / CHUNK + 1);
-    let (below, above) = (window.below.clone(), window.above.clone());
+    let (below, above) = (window.below.clone(), window.above());
     let (fit_below, fit_above) = (fits(&below), fits(&above));
     let downwards = (0..fit_below).map(move |i| below.end - len - i * CHUNK);
     downwards.chain((0..fit_above).map(move |i| above.start + i * CHUNK))
@@ -519,13 +371,12 @@ fn steps(window: &Window, len: usize) -> impl Iterator<Item = usize> {
 /// What the memory map says is free: the nearest place below the anchor, else the nearest above, but not beside the heap.
 fn scan(window: &Window, len: usize) -> Option<usize> {
     let lowest = window.below.start.max(LOWEST);
-    let highest = window.above.end;
     let heap = system::heap_end();
     let beside = heap.saturating_sub(HEAP_MARGIN)..heap.saturating_add(HEAP_MARGIN);
     let (mut below, mut above) = (None, None);
     let mut hole = |start: usize, end: usize| {
         let start = start.max(lowest).checked_next_multiple_of(CHUNK).unwrap_or(usize::MAX);
-        let end = end.min(highest) & !(CHUNK - 1);
+        let end = end.min(window.highest) & !(CHUNK - 1);
         match end.checked_sub(start) {
             Some(room) if room >= len && end <= window.anchor => below = Some(end - len),
             Some(room) if room >= len && above.is_none() => above = Some(start),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::system::fail_at;
 use crate::testing::{access, alone, count_mappings, mappings};
+use crate::{Options, Placement};
 
 const ANCHORS: [usize; 7] = [0, 0x40_1000, 0x5555_5555_4000, 0x7fff_f7dd_5000, HIGHEST, 1 << 63, usize::MAX];
 
