@@ -15,6 +15,7 @@ mod elf;
 mod encode;
 mod error;
 mod file;
+mod fork;
 #[cfg(feature = "gdb")]
 mod gdb;
 mod grace;

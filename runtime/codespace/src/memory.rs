@@ -32,6 +32,9 @@
 //! The file of [`Protection::Dual`] is closed as soon as all of the chunk is prepared; pages given back after that are
 //! prepared by write faults.
 //!
+//! *Forked processes* share the memory of the execute view and have no write view: what would write is an error there, and dropping
+//! the chunk changes nothing for the parent.
+//!
 //! Whether a range of bytes may be written is decided one level up, where each range has one holder; so the
 //! functions that write are unsafe and say whom they trust.
 
@@ -44,12 +47,15 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
 
+use crate::fork::Process;
 use crate::place::{Place, Random};
 use crate::system::{self, Access, At};
 use crate::{Error, INT3, PAGE, Protection, Seal};
 
 /// What is answered to who writes where there is no memory.
 const VACANT: Error = Error::Unsupported { what: "writing to a vacant chunk" };
+/// What is answered in a forked process, which shares the memory of its parent's code.
+const FORKED: Error = Error::Unsupported { what: "writing in a forked process" };
 /// Random addresses that are tried for a write view.
 const VIEW_TRIES: u32 = 4;
 /// The system maps the pages of so many bytes when one of them is read for the first time, if they are there.
@@ -63,6 +69,8 @@ pub(crate) struct Memory {
     len: usize,
     mode: Protection,
     sealed: bool,
+    /// Who mapped it.
+    process: Process,
     /// The write view, null if there is none.
     view: AtomicPtr<u8>,
     state: RwLock<State>,
@@ -79,12 +87,6 @@ struct State {
     holders: usize,
     /// Whether memory is mapped.
     occupied: bool,
-}
-
-impl State {
-    fn file(&self) -> Result<&OwnedFd, Error> {
-        self.file.as_ref().ok_or(VACANT)
-    }
 }
 
 impl fmt::Debug for Memory {
@@ -113,6 +115,7 @@ impl Memory {
             len,
             mode,
             sealed: false,
+            process: Process::this()?,
             view: AtomicPtr::new(ptr::null_mut()),
             state: RwLock::default(),
             prepared: AtomicUsize::new(0),
@@ -135,6 +138,17 @@ impl Memory {
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file to write through.
+    fn file<'a>(&self, state: &'a State) -> Result<&'a OwnedFd, Error> {
+        self.check_process()?;
+        state.file.as_ref().ok_or(VACANT)
+    }
+
+    /// A forked process has flipped pages of its own, and nothing else.
+    fn check_process(&self) -> Result<(), Error> {
+        if self.process.is_another() && self.mode != Protection::Flip { Err(FORKED) } else { Ok(()) }
     }
 
     /// Maps memory where there is none.
@@ -180,8 +194,8 @@ impl Memory {
 
     fn unmap_view(&self) {
         let view = self.view.swap(ptr::null_mut(), Ordering::AcqRel);
-        if !view.is_null() {
-            // SAFETY: the view is ours; whoever had its address has given it up, by dropping their hold or by
+        if !view.is_null() && !self.process.is_another() {
+            // SAFETY: the view is ours, and not that of a parent, which a fork does not copy; whoever had its address has given it up, by dropping their hold or by
             // the promise of `vacate` or of `drop`.
             unsafe { system::unmap(view as usize, self.len) };
         }
@@ -224,13 +238,14 @@ impl Memory {
 
     /// Has the write view mapped until [`Memory::release`] is called as often as this.
     pub(crate) fn hold(&self) -> Result<Option<*mut u8>, Error> {
+        self.check_process()?;
         if self.mode != Protection::Session {
             return Ok(self.direct());
         }
         let mut state = self.lock();
         let view = match self.view.load(Ordering::Acquire) {
             view if !view.is_null() => view,
-            _ => self.map_view(state.file()?)?,
+            _ => self.map_view(self.file(&state)?)?,
         };
         state.holders += 1;
         Ok(Some(view))
@@ -262,7 +277,7 @@ impl Memory {
         let range = offset..offset + bytes.len();
         self.check(&range);
         if self.mode == Protection::NoAlias {
-            return system::write_at(self.state().file()?, bytes, offset);
+            return system::write_at(self.file(&self.state())?, bytes, offset);
         }
         // SAFETY: the caller's promise; the pointer is to `range.len()` bytes, which do not overlap `bytes`.
         unsafe { self.with_pages(range, |to| ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len())) }
@@ -277,7 +292,7 @@ impl Memory {
         self.check(&range);
         if self.mode == Protection::NoAlias {
             let state = self.state();
-            return fill_through(state.file()?, range);
+            return fill_through(self.file(&state)?, range);
         }
         let len = range.len();
         // SAFETY: the caller's promise; the pointer is to `len` bytes.
@@ -345,7 +360,7 @@ impl Memory {
         }
         self.check(&pages);
         let state = self.state();
-        let Some(file) = &state.file else {
+        let Ok(file) = self.file(&state) else {
             drop(state);
             // SAFETY: the caller's promise.
             return unsafe { self.fill_int3(pages) };
@@ -376,7 +391,7 @@ impl Memory {
     pub(crate) unsafe fn store_u8(&self, offset: usize, value: u8) -> Result<(), Error> {
         if self.mode == Protection::NoAlias {
             self.check(&(offset..offset + 1));
-            return system::write_at(self.state().file()?, &[value], offset);
+            return system::write_at(self.file(&self.state())?, &[value], offset);
         }
         // SAFETY: the caller's promise; a byte has no alignment.
         unsafe { self.store(offset, 1, |to| AtomicU8::from_ptr(to).store(value, Ordering::Release)) }
@@ -424,6 +439,7 @@ impl Memory {
             pages.start.is_multiple_of(PAGE) && pages.end.is_multiple_of(PAGE),
             "memory is given back in pages"
         );
+        self.check_process()?;
         let state = self.state();
         let base = self.base + pages.start;
         if self.mode == Protection::Flip {
@@ -433,8 +449,8 @@ impl Memory {
                     .and_then(|()| system::protect(base, pages.len(), Access::None))
             };
         }
-        if let Some(file) = &state.file {
-            return system::punch(file, pages.start, pages.len());
+        if state.file.is_some() {
+            return system::punch(self.file(&state)?, pages.start, pages.len());
         }
         match self.direct() {
             // SAFETY: the pages of the view are ours, and nobody uses them, says the caller.
@@ -477,7 +493,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         self.unmap_view();
         if self.sealed {
-            let file = self.lock().file.take();
+            let file = self.lock().file.take().filter(|_| !self.process.is_another());
             // Should that fail the memory stays with the addresses.
             let _ = file.map(|file| system::resize(file, 0));
             if let Some(place) = self.place.take() {

@@ -153,6 +153,21 @@ pub(crate) unsafe fn hide_from_forks(base: usize, len: usize) -> Result<(), Erro
     unsafe { advise(base, len, Advice::LinuxDontFork, "hide a write view from forked processes") }
 }
 
+/// Maps `len` bytes of zeros for good that are zero again in a forked process.
+pub(crate) fn map_wiped_by_forks(len: usize) -> Result<usize, Error> {
+    const MARK: &str = "map memory that forks wipe";
+    may_fail(MARK)?;
+    // SAFETY: the system chooses an address that is free.
+    let base = unsafe { map_private(At::Anywhere, len, Access::Write) }.map_err(Error::system(MARK))?;
+    // SAFETY: the mapping was just made, and being wiped is what it is for.
+    if let Err(error) = unsafe { advise(base, len, Advice::LinuxWipeOnFork, MARK) } {
+        // SAFETY: nobody knows of the mapping.
+        unsafe { unmap(base, len) };
+        return Err(error);
+    }
+    Ok(base)
+}
+
 /// Gives back the memory under a shared writable mapping: it is zero from now on, in each mapping.
 ///
 /// # Safety

@@ -270,13 +270,17 @@ fn a_forked_process_has_no_write_view() {
         if child == 0 {
             let leaked = views.iter().any(|&view| is_mapped(view as usize));
             let runs = is_mapped(dual.base()) && call(&dual, 64) == 42;
+            // SAFETY: nothing is written, as is to be seen.
+            let writes = unsafe { dual.write(64, &[INT3]).is_ok() || dual.prepare(0..PAGE).is_ok() };
+            let status = i32::from(leaked) + 2 * i32::from(!runs) + 4 * i32::from(writes);
             // SAFETY: ends the child without running anything of the parent's.
-            unsafe { libc::_exit(i32::from(leaked) + 2 * i32::from(!runs)) };
+            unsafe { libc::_exit(status) };
         }
         let mut status = 0;
         // SAFETY: waits for the child just made.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert_eq!(status, 0, "the child has no write view, and runs code");
+        assert_eq!(status, 0, "the child has no write view, runs code, and is refused to write");
+        assert_eq!(call(&dual, 64), 42);
     });
 }
 
