@@ -30,7 +30,7 @@
 //! | the same, and one read in the execute view | 0.61 |
 //!
 //! The file of [`Protection::Dual`] is closed as soon as all of the chunk is prepared; pages given back after that are
-//! prepared by write faults.
+//! prepared by write faults. The other modes with a file, and sealed chunks, keep it open: one descriptor a chunk.
 //!
 //! *Forked processes* share the memory of the execute view and have no write view: what would write is an error there, and dropping
 //! the chunk changes nothing for the parent.

@@ -20,10 +20,10 @@
 //! put right behind or before it, which would stop it from growing.
 //!
 //! *Cost.* A try that fails costs a fifth to a tenth of one that succeeds, which is one `mmap`. A whole reservation is
-//! tried [`HINTS`] times, then each quarter of it once, so that starting is cheap in a crowded process too: the first
-//! reservation in a fresh process with 3,000 mappings strewn over the 4 GiB around it took 1.7 times what it takes in one
-//! with none (medians of 200 processes each, 7 tries against 1). The walk costs at most 1,300 failing tries, the scan reads
-//! the memory map once.
+//! tried [`HINTS`] times, a quarter of it once, and so on down to [`LEAST_QUARTER`], so that starting is cheap in a crowded
+//! process too: the first reservation in a fresh process with 3,000 mappings strewn over the 4 GiB around it took 1.7 times
+//! what it takes in one with none (medians of 300 processes each, 7 tries against 1). The walk costs at most 1,300 failing
+//! tries, the scan reads the memory map once.
 //!
 //! Others: LuaJIT tries random hints; OpenJ9 and PHP scan the memory map; YJIT walks; SpiderMonkey reserves at a
 //! random place far from everything.
