@@ -44,8 +44,9 @@
 //!
 //! # Cost
 //!
-//! Entering and leaving: two loads and two stores to lines that others seldom write, 0.5 ns; with fences
-//! 39 ns. Memory: 192 bytes for each participant that there was at once, kept for later ones.
+//! Entering and leaving take nothing that could be measured beside a call (1.47 ns with and without), with fences 39 ns;
+//! a checkpoint or parking with eight addresses 25 to 30 ns. The barrier takes 0.42 µs alone and 10 µs beside a running
+//! thread. Memory: 136 bytes for each participant that there was at once, kept for later ones.
 
 use std::cell::Cell;
 use std::fmt;
@@ -158,18 +159,23 @@ impl Domain {
         lock(&self.members).joined
     }
 
+    /// How many records there are.
+    #[cfg(test)]
+    pub(crate) fn records(&self) -> usize {
+        lock(&self.members).records.len()
+    }
+
     /// Ends the epoch, and returns its number R: what was unlinked before the call is reached by nobody who enters,
     /// and is free once [`Domain::look`] says so for R.
     pub(crate) fn advance(&self) -> Result<u64, Error> {
         let mut members = lock(&self.members);
-        let (call, joined) = (members.call(), members.joined);
-        if joined == 0 {
-            return Ok(self.epoch.fetch_add(1, Ordering::AcqRel));
-        }
-        drop(members);
-        match call {
-            Some(call) => sync::barrier(call)?,
-            None => sync::serialize(),
+        if members.joined != 0 {
+            let call = members.call();
+            drop(members);
+            match call {
+                Some(call) => sync::barrier(call)?,
+                None => sync::serialize(),
+            }
         }
         Ok(self.epoch.fetch_add(1, Ordering::AcqRel))
     }

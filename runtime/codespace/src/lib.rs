@@ -44,6 +44,14 @@ mod writer;
 #[cfg(test)]
 mod testing;
 
+// Not in their files, which the model tests include.
+#[cfg(test)]
+#[path = "grace/tests.rs"]
+mod grace_tests;
+#[cfg(test)]
+#[path = "quarantine/tests.rs"]
+mod quarantine_tests;
+
 pub use buffer::{CodeBuf, Layout};
 pub use call::{
     CallForm, CallSite, LoadForm, Patching, Reach, STUB_LEN, WINDOW_MAX, WINDOW_MIN, WINDOW_MIN_PATCHED,

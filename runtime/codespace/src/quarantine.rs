@@ -19,6 +19,9 @@
 //! Nothing is lost for want of memory: what cannot be appended stays with the caller, what cannot be handed on
 //! stays where it is.
 //!
+//! Cost: retiring, 23 ns or a lock for a batch; a reclaim that finds nothing retired, one load; else the barrier, a lock for each
+//! participant, and 6 ns for each item that goes on.
+//!
 //! [`Participant::on_lag`]: crate::Participant::on_lag
 
 use std::ops::RangeInclusive;
