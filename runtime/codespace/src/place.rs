@@ -62,7 +62,7 @@ const LEAST_QUARTER: usize = 4 * CHUNK;
 const CHUNK_HINTS: u32 = 8;
 /// How often the memory map is read for one chunk: another thread may take what it showed to be free.
 const SCANS: u32 = 3;
-/// The addresses that [`Placement::Anywhere`] chooses from.
+/// The addresses that [`crate::Placement::Anywhere`] chooses from.
 const ANYWHERE: Range<usize> = FIXED_PROGRAMS..1 << 46;
 
 /// How a place was found.
