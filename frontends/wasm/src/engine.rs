@@ -13,7 +13,6 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use dagwood_il as il;
 use dagwood_runtime::code::CodeTable;
-use dagwood_runtime::codespace::CodeSpace;
 use dagwood_runtime::compiler::{Bodies, BodyError, CompileFailure, Verify};
 use dagwood_runtime::jit::{self, Jit, JitError};
 use il::MethodId;
@@ -118,9 +117,8 @@ impl Engine {
         let code = match options.mode {
             Mode::Interpret => None,
             Mode::Native => {
-                let space = CodeSpace::new(&options.jit.space);
-                let space = space.map_err(|error| Error::new(ErrorKind::Limit, error.to_string()))?;
-                Some(Arc::new(CodeTable::new(space)))
+                let code = CodeTable::observed(&options.jit.space, &options.jit.observe);
+                Some(Arc::new(code.map_err(|error| Error::new(ErrorKind::Limit, error.to_string()))?))
             }
         };
         let (program, modules) = (RefCell::new(Program::new()), RefCell::new(Vec::new()));
