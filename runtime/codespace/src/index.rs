@@ -26,47 +26,13 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::classes::PAGE_GRANULES;
+use crate::marks::{self, Marks, UNLISTED};
 use crate::memory::Memory;
 use crate::record::UnwindRecord;
-use crate::{CHUNK, Code, Error, GRANULE, INT3, Lane, PAGE, bits, classes};
+use crate::{CHUNK, Code, Error, GRANULE, Lane, PAGE, classes};
 
-/// The bytes behind each function that say what it is.
-pub(crate) const TRAILER: usize = 16;
-/// The bits of a shape that hold the length.
-const LEN_BITS: u32 = 32;
-/// The bits of a shape that hold the start in the first granule.
-const SKEW_BITS: u32 = 6;
-/// The most bytes that a function has: its trailer must be able to say so.
-pub(crate) const LEN_MAX: usize = (1 << 31) - CHUNK;
-
-/// The shape of a function that is not to be found: its length is too large.
-const UNLISTED: u64 = u64::from_ne_bytes([INT3; 8]);
-
-/// What a lookup found: published code, as it was then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Found {
-    /// Where it starts.
-    pub address: usize,
-    /// Its bytes.
-    pub len: usize,
-    /// What its publisher gave along.
-    pub owner: usize,
-}
-
-/// The check bits of a trailer at `address`.
-#[inline]
-fn check(address: usize, owner: u64, rest: u64) -> u64 {
-    let mixed =
-        (address as u64 ^ owner.rotate_left(23) ^ rest.rotate_left(41)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> (LEN_BITS + SKEW_BITS)
-}
-
-/// The two words of a trailer that will stand at `address`: the owner, and the shape.
-#[inline]
-pub(crate) fn trailer(address: usize, owner: usize, skew: usize, len: usize) -> [u64; 2] {
-    let rest = (len as u64) | (skew as u64) << LEN_BITS;
-    [owner as u64, rest | check(address, owner as u64, rest) << (LEN_BITS + SKEW_BITS)]
-}
+pub use crate::marks::Found;
+pub(crate) use crate::marks::{LEN_MAX, TRAILER, trailer};
 
 /// What is known of a chunk besides which of its parts are free.
 #[derive(Debug)]
@@ -80,8 +46,8 @@ pub(crate) struct Chunk {
     number: usize,
     /// Its first place in the directory.
     place: usize,
-    /// A bit for each granule: whether a function ends there.
-    last: Box<[AtomicU64]>,
+    /// Where functions end.
+    marks: Marks,
 }
 
 impl Chunk {
@@ -92,12 +58,8 @@ impl Chunk {
         lane: Lane,
         number: usize,
     ) -> Result<Chunk, Error> {
-        let mut last = Vec::new();
-        let pages = memory.len().div_ceil(PAGE);
-        last.try_reserve_exact(pages).map_err(|_| Error::Memory)?;
-        last.resize_with(pages, || AtomicU64::new(0));
-        let last = last.into_boxed_slice();
-        Ok(Chunk { base: memory.base(), _record: record, memory, lane, number, place: 0, last })
+        let marks = Marks::new(memory.len().div_ceil(PAGE))?;
+        Ok(Chunk { base: memory.base(), _record: record, memory, lane, number, place: 0, marks })
     }
 
     pub(crate) fn memory(&self) -> &Memory {
@@ -118,7 +80,7 @@ impl Chunk {
 
     /// The pages that may hold code.
     pub(crate) fn pages(&self) -> usize {
-        self.last.len()
+        self.marks.pages()
     }
 
     /// The granule of an address in the chunk.
@@ -130,22 +92,18 @@ impl Chunk {
     /// Marks the last granule of a function whose bytes and trailer are written. Only for the holder of the granule's page.
     #[inline]
     pub(crate) fn mark(&self, last: usize) {
-        let word = &self.last[last / bits::WORD];
-        word.store(word.load(Ordering::Relaxed) | 1 << (last % bits::WORD), Ordering::Release);
+        self.marks.mark(last);
     }
 
     /// Makes granules unmarked. Only for the holder of their pages.
     #[inline]
     pub(crate) fn unmark(&self, granules: std::ops::Range<usize>) {
-        for (at, mask) in bits::masks(granules) {
-            let word = &self.last[at];
-            word.store(word.load(Ordering::Relaxed) & !mask, Ordering::Release);
-        }
+        self.marks.unmark(granules);
     }
 
     /// The trailer that ends with a granule, as it reads now.
     #[inline]
-    fn read_trailer(&self, last: usize) -> (usize, [u64; 2]) {
+    fn read_trailer(&self, last: usize) -> [u64; 2] {
         let address = self.base + (last + 1) * GRANULE - TRAILER;
         debug_assert!(last / PAGE_GRANULES < self.pages(), "the granule lies in the chunk");
         let words: *const AtomicU64 = ptr::with_exposed_provenance(address);
@@ -153,33 +111,19 @@ impl Chunk {
         // flipped, given back or vacated. Its last 16 bytes start at a multiple of 16. Nothing in Rust writes
         // them through this mapping, and what is written through the other one is nothing that Rust knows of here.
         let words = unsafe { [&*words, &*words.add(1)] };
-        (address, words.map(|word| word.load(Ordering::Acquire)))
+        words.map(|word| word.load(Ordering::Acquire))
     }
 
     /// The function that ends with a granule which is marked, unless it is unlisted.
     #[inline]
     pub(crate) fn function(&self, last: usize) -> Option<Found> {
-        let (address, [owner, shape]) = self.read_trailer(last);
-        let rest = shape & ((1 << (LEN_BITS + SKEW_BITS)) - 1);
-        let (len, skew) = ((rest & ((1 << LEN_BITS) - 1)) as usize, (rest >> LEN_BITS) as usize);
-        if len > LEN_MAX || shape >> (LEN_BITS + SKEW_BITS) != check(address, owner, rest) {
-            return None;
-        }
-        let first = (last + 1).checked_sub(classes::granules(skew, len))?;
-        Some(Found { address: self.base + first * GRANULE + skew, len, owner: owner as usize })
+        marks::function(self.base, last, self.read_trailer(last))
     }
 
     /// The function that `pc` lies in.
     #[inline]
     fn lookup(&self, pc: usize) -> Option<Found> {
-        let granule = self.granule(pc);
-        let mut at = granule / bits::WORD;
-        let mut word = self.last.get(at)?.load(Ordering::Acquire) & (u64::MAX << (granule % bits::WORD));
-        while word == 0 {
-            at += 1;
-            word = self.last.get(at)?.load(Ordering::Acquire);
-        }
-        let found = self.function(at * bits::WORD + word.trailing_zeros() as usize)?;
+        let found = self.function(self.marks.next(self.granule(pc))?)?;
         (found.address..found.address + found.len).contains(&pc).then_some(found)
     }
 
@@ -212,7 +156,7 @@ impl Chunk {
     pub(crate) fn owner(&self, code: &Code) -> usize {
         let owner = match self.trailer_of(code) {
             Some([owner, _]) => owner.load(Ordering::Relaxed),
-            None => self.read_trailer(self.granules_of(code).end - 1).1[0],
+            None => self.read_trailer(self.granules_of(code).end - 1)[0],
         };
         owner as usize
     }
@@ -237,22 +181,18 @@ impl Chunk {
 
     /// All functions of the chunk, as they are found one after the other.
     pub(crate) fn functions(&self) -> impl Iterator<Item = Found> {
-        let words = self.last.iter().enumerate();
-        words
-            .flat_map(move |(at, word)| {
-                let mut word = word.load(Ordering::Acquire);
-                std::iter::from_fn(move || {
-                    let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-                    word &= word - 1;
-                    Some(self.function(at * bits::WORD + bit))
-                })
-            })
-            .flatten()
+        let mut from = 0;
+        let ends = std::iter::from_fn(move || {
+            let last = self.marks.next(from)?;
+            from = last + 1;
+            Some(last)
+        });
+        ends.filter_map(|last| self.function(last))
     }
 
     /// The bytes of what is known here.
     pub(crate) fn metadata_bytes(&self) -> usize {
-        size_of::<Chunk>() + size_of_val(&*self.last)
+        size_of::<Chunk>() + self.marks.pages() * size_of::<u64>()
     }
 }
 

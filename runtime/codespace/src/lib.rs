@@ -24,6 +24,7 @@ mod index;
 mod jitdump;
 mod lane;
 mod maps;
+mod marks;
 mod memory;
 mod observe;
 mod options;
