@@ -275,6 +275,18 @@ impl View {
 /// One that may run code: a thread, as long as it is. It may move to another thread between sessions.
 ///
 /// Dropping it leaves the domain.
+///
+/// ```
+/// use dagwood_codespace::Domain;
+///
+/// let participant = Domain::global().join()?;
+/// {
+///     let _running = participant.enter();
+///     // Here the thread may read links and call the code that they lead to.
+/// }
+/// // Here it holds nothing up.
+/// # Ok::<(), dagwood_codespace::Error>(())
+/// ```
 pub struct Participant {
     domain: &'static Domain,
     record: &'static Record,

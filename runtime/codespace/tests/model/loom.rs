@@ -22,7 +22,7 @@ pub(crate) enum Part {
     Order,
     /// The fence of one that reclaims.
     Barrier,
-    /// That states are written with release.
+    /// That words are written with release.
     Release,
 }
 
@@ -35,7 +35,8 @@ pub(crate) fn explore(part: Option<Part>, preemptions: usize, model: impl Fn() +
     builder.check(model);
 }
 
-/// States and epochs.
+/// Words that a near miss may weaken.
+#[derive(Debug)]
 pub(crate) struct AtomicU64(loom::sync::atomic::AtomicU64);
 
 impl AtomicU64 {
