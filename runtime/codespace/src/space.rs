@@ -386,7 +386,8 @@ impl Shared {
                 break;
             }
         }
-        while let Some(TakenPages { chunk, pages }) = { self.lane(lane) }.take_idle(IDLE_PAGES) {
+        loop {
+            let Some(TakenPages { chunk, pages }) = self.lane(lane).take_idle(IDLE_PAGES) else { break };
             let chunk = self.directory.get(chunk);
             // SAFETY: the pages were free, and are ours until they are given.
             let result = unsafe { chunk.memory().give_back(pages.start * PAGE..pages.end * PAGE) };
