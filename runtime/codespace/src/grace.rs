@@ -363,7 +363,8 @@ impl Participant {
     }
 
     /// Whom a reclaimer asks that finds this participant behind, so that it makes a checkpoint soon. It is called
-    /// by the reclaiming thread, which holds no lock of this crate, and perhaps once more after the participant is dropped.
+    /// by the reclaiming thread, which holds no lock of this crate, and perhaps once more after the participant is dropped. A panic of
+    /// it goes no further.
     pub fn on_lag(&self, ask: Ask) {
         let old = lock(&self.record.told).ask.replace(ask);
         drop(old);

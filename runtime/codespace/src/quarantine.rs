@@ -25,6 +25,7 @@
 //! [`Participant::on_lag`]: crate::Participant::on_lag
 
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::Error;
 use crate::grace::{Domain, View};
@@ -149,7 +150,8 @@ impl<T: Extent> Quarantine<T> {
         let behind = std::mem::take(&mut waiting.view.behind);
         drop(waiting);
         for ask in behind {
-            ask();
+            // Were it to go on from here, what is ready would be lost.
+            let _ = catch_unwind(AssertUnwindSafe(|| ask()));
         }
         Ok(ready)
     }

@@ -167,6 +167,21 @@ fn who_is_asked_may_retire_and_reclaim() {
 }
 
 #[test]
+fn nothing_is_lost_if_who_is_asked_panics() {
+    let yard = Yard::new();
+    let participant = yard.join();
+    participant.on_lag(Arc::new(|| panic!("asked")));
+    yard.retire([1]);
+    assert_eq!(yard.reclaim(), (vec![1], vec![]));
+    yard.retire([2]);
+    let running = participant.enter();
+    assert_eq!(yard.reclaim(), (vec![], vec![]));
+    drop(running);
+    assert_eq!(yard.reclaim(), (vec![2], vec![1]));
+    assert_eq!(yard.reclaim(), (vec![], vec![2]));
+}
+
+#[test]
 fn quarantines_may_share_a_domain() {
     let one = Yard::new();
     let other = Yard { domain: one.domain, quarantine: Quarantine::new() };
