@@ -201,7 +201,7 @@ fn what_is_freed_in_a_span_that_another_thread_holds_is_reused_by_its_holder_onc
         let (yard, mut runs) = Yard::new();
         let other = Arc::clone(&yard);
         let freeing = thread::spawn(move || other.free());
-        assert_eq!(runs, [4..SPAN_GRANULES]);
+        assert!(runs.iter().eq([&(4..SPAN_GRANULES)]));
         let published = yard.chunk.publish(&(4..6), 9);
         runs[0].start = 6;
         yard.collect(&mut runs);
@@ -237,7 +237,7 @@ fn what_is_freed_while_its_span_goes_back_is_free_for_the_next_holder() {
         assert!(!lock(&yard.lane).take_back(&yard.chunk, 0, &free, 1), "a function is left");
         freeing.join().expect("nothing panics");
         let lease = lock(&yard.lane).lease(1, 1).expect("the span is idle");
-        assert_eq!(bits::runs(&lease.free).collect::<Vec<_>>(), [2..SPAN_GRANULES]);
+        assert_eq!(bits::runs(&lease.free).next(), Some(2..SPAN_GRANULES));
         assert_eq!(yard.found(), [Some(yard.kept), None, None, None]);
         assert_eq!(yard.chunk.marks.next(2), None, "nothing is marked that is free");
     });
