@@ -1,0 +1,290 @@
+//! Code in a space that is safe to run: what runs it borrows it, what frees it owns it.
+//!
+//! ```text
+//!   Writer ── publish ──► Function ── entry ──► Entry ──► Driver, Site     (call, call, call)
+//!                            └── free, retire: by value, so nothing borrows it any more
+//! ```
+//!
+//! All calls of published code stand here. They rest on the same facts: the bytes come from `bytes.rs`, whose code keeps
+//! what a callee must keep; a [`Function`] is neither copied nor freed while something borrows it; and what calls it by
+//! its address holds an [`Entry`], which borrows it.
+
+use std::marker::PhantomData;
+use std::mem::transmute;
+use std::ptr::without_provenance;
+use std::sync::atomic::AtomicU64;
+
+use dagwood_codespace::{CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Layout, Patching, Reach, Slot};
+
+use crate::beside::Signals;
+use crate::bytes::{Body, FRAME, LOOP};
+use crate::findings::Result;
+
+/// A way to write into a space that lives for `'s`.
+pub(crate) struct Writer<'s> {
+    writer: CodeWriter,
+    space: &'s CodeSpace,
+}
+
+impl<'s> Writer<'s> {
+    /// A writer of `space`.
+    pub(crate) fn new(space: &'s CodeSpace) -> Writer<'s> {
+        Writer { writer: space.writer(), space }
+    }
+
+    /// Places and publishes `body`.
+    #[inline]
+    pub(crate) fn publish(&self, body: &Body) -> Result<Function<'s>> {
+        let bytes = body.bytes();
+        let mut buffer = self.writer.reserve(&Layout::new(bytes.len()))?;
+        buffer.bytes_mut().copy_from_slice(bytes);
+        Ok(Function { code: buffer.publish(0), space: PhantomData })
+    }
+
+    /// Takes a function back at once.
+    #[inline]
+    pub(crate) fn free(&self, function: Function<'s>) -> Result<()> {
+        // SAFETY: the function is given by value, so no call of it is under way and nothing holds its address.
+        unsafe { self.writer.free(function.code) }?;
+        Ok(())
+    }
+
+    /// Takes a function out, to be freed when no thread can run it; reclaims whenever that is worthwhile.
+    #[inline]
+    pub(crate) fn retire(&self, function: Function<'s>) -> Result<()> {
+        self.writer.retire(function.code)?;
+        if self.space.is_reclaim_due() {
+            self.writer.reclaim(&mut |_| ())?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what `fill` writes into `len` bytes.
+    fn place(&self, len: usize, fill: impl FnOnce(&mut CodeBuf<'_>) -> Result<()>) -> Result<Code> {
+        let mut buffer = self.writer.reserve(&Layout::new(len))?;
+        fill(&mut buffer)?;
+        Ok(buffer.publish(0))
+    }
+
+    fn place_bytes(&self, bytes: &[u8]) -> Result<Code> {
+        self.place(bytes.len(), |buffer| {
+            buffer.bytes_mut().copy_from_slice(bytes);
+            Ok(())
+        })
+    }
+}
+
+/// A published [`Body`] in a space that lives for `'s`.
+pub(crate) struct Function<'s> {
+    code: Code,
+    space: PhantomData<&'s CodeSpace>,
+}
+
+/// Where code starts that takes nothing and stays for `'f`.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'f> {
+    address: usize,
+    code: PhantomData<&'f ()>,
+}
+
+impl Function<'_> {
+    /// Where it starts.
+    pub(crate) fn entry(&self) -> Entry<'_> {
+        Entry { address: self.code.address(), code: PhantomData }
+    }
+
+    /// Its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.code.len()
+    }
+
+    /// Runs it.
+    #[inline]
+    pub(crate) fn call(&self) -> u64 {
+        self.entry().call()
+    }
+}
+
+impl Entry<'_> {
+    /// Runs what starts there.
+    #[inline]
+    pub(crate) fn call(self) -> u64 {
+        // SAFETY: a body, driver or site starts there, and is borrowed: it takes nothing, returns an integer in `rax`,
+        // and keeps the registers and the stack as the convention asks.
+        let function =
+            unsafe { transmute::<*const (), extern "sysv64" fn() -> u64>(without_provenance(self.address)) };
+        function()
+    }
+}
+
+/// Bodies that stand in one piece of code, each at a multiple of a granule: as close as they can.
+pub(crate) struct Packed<'s> {
+    starts: Vec<usize>,
+    space: PhantomData<&'s CodeSpace>,
+}
+
+impl<'s> Packed<'s> {
+    /// Places `bodies` one after the other.
+    pub(crate) fn new(writer: &Writer<'s>, bodies: &[Body]) -> Result<Packed<'s>> {
+        let mut offsets = Vec::with_capacity(bodies.len());
+        let mut len = 0;
+        for body in bodies {
+            offsets.push(len);
+            len += body.bytes().len().next_multiple_of(dagwood_codespace::GRANULE);
+        }
+        let code = writer.place(len, |buffer| {
+            for (body, &offset) in bodies.iter().zip(&offsets) {
+                buffer.bytes_mut()[offset..offset + body.bytes().len()].copy_from_slice(body.bytes());
+            }
+            Ok(())
+        })?;
+        Ok(Packed {
+            starts: offsets.into_iter().map(|offset| code.address() + offset).collect(),
+            space: PhantomData,
+        })
+    }
+
+    /// Where each of them starts.
+    pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
+        self.starts.iter().map(|&address| Entry { address, code: PhantomData }).collect()
+    }
+}
+
+/// How a driver calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `call rel32`, back to back.
+    Near,
+    /// What the space writes into a window of 8 bytes.
+    Window,
+    /// `call [rip + disp32]`, back to back.
+    Slot,
+}
+
+/// Code that calls a list of functions, one after the other.
+pub(crate) struct Driver<'f> {
+    code: Code,
+    _slots: Vec<Slot>,
+    functions: PhantomData<&'f ()>,
+}
+
+impl<'f> Driver<'f> {
+    /// A driver that calls `entries` in their order.
+    pub(crate) fn new<'s: 'f>(writer: &Writer<'s>, entries: &[Entry<'f>], form: Form) -> Result<Driver<'f>> {
+        let mut slots = Vec::new();
+        if form == Form::Slot {
+            for entry in entries {
+                slots.push(writer.space.slot(entry.address)?);
+            }
+        }
+        let (opcode, window): (&[u8], usize) = match form {
+            Form::Near => (&[0xe8], 5),
+            Form::Window => (&[], 8),
+            Form::Slot => (&[0xff, 0x15], 6),
+        };
+        let code = writer.place(window * entries.len() + 1, |buffer| {
+            for (index, entry) in entries.iter().enumerate() {
+                let start = index * window;
+                if form == Form::Window {
+                    let window = start as u32..(start + window) as u32;
+                    buffer.call(window, entry.address, None, Patching::InPlace)?;
+                    continue;
+                }
+                let field = start + opcode.len();
+                let to = slots.get(index).map_or(entry.address, Slot::address);
+                let Reach::Rel32(displacement) = buffer.reach(field, to) else {
+                    return Err("a function of the same space is out of reach".into());
+                };
+                buffer.bytes_mut()[start..field].copy_from_slice(opcode);
+                buffer.bytes_mut()[field..field + 4].copy_from_slice(&displacement.to_le_bytes());
+            }
+            buffer.bytes_mut()[window * entries.len()] = 0xc3;
+            Ok(())
+        })?;
+        Ok(Driver { code, _slots: slots, functions: PhantomData })
+    }
+
+    /// Calls all of them.
+    pub(crate) fn run(&self) {
+        Entry { address: self.code.address(), code: PhantomData }.call();
+    }
+}
+
+/// Code that calls one function, which may be exchanged while the code runs.
+pub(crate) struct Site<'f> {
+    code: Code,
+    site: CallSite,
+    space: &'f CodeSpace,
+}
+
+impl<'f> Site<'f> {
+    /// A site that calls `target`.
+    pub(crate) fn new<'s: 'f>(writer: &Writer<'s>, target: Entry<'f>) -> Result<Site<'f>> {
+        let mut site = None;
+        let code = writer.place(9, |buffer| {
+            site = Some(buffer.call(0..8, target.address, None, Patching::InPlace)?);
+            buffer.bytes_mut()[8] = 0xc3;
+            Ok(())
+        })?;
+        let site = site.ok_or("the code was placed without its call")?;
+        Ok(Site { code, site, space: writer.space })
+    }
+
+    /// Runs it: what the function returns.
+    #[inline]
+    pub(crate) fn call(&self) -> u64 {
+        Entry { address: self.code.address(), code: PhantomData }.call()
+    }
+
+    /// Makes it call `target` from now on.
+    #[inline]
+    pub(crate) fn patch(&self, target: Entry<'f>) -> Result<()> {
+        // SAFETY: the site was published with the code, which is never freed, and the target stays as long as the site.
+        unsafe { self.space.patch_call(self.site, target.address) }?;
+        Ok(())
+    }
+}
+
+/// Code that counts in a loop of its own until it is told to end.
+pub(crate) struct Looping<'s> {
+    code: Code,
+    space: PhantomData<&'s CodeSpace>,
+}
+
+impl<'s> Looping<'s> {
+    /// Publishes the loop.
+    pub(crate) fn new(writer: &Writer<'s>) -> Result<Looping<'s>> {
+        Ok(Looping { code: writer.place_bytes(LOOP)?, space: PhantomData })
+    }
+
+    /// Runs until the first thread says that it is time to end.
+    pub(crate) fn run(&self, signals: &Signals<'_>) {
+        type Loop = extern "sysv64" fn(*const AtomicU64, *const u8);
+        // SAFETY: the loop stands there, and is borrowed; it takes two pointers and keeps what a callee must keep.
+        let function = unsafe { transmute::<*const (), Loop>(without_provenance(self.code.address())) };
+        // The count may be written through a shared reference, being atomic; the flag is one byte and only read.
+        function(signals.progress(), signals.must_stop().as_ptr().cast_const().cast())
+    }
+}
+
+/// A frame of compiled code through which a panic can pass.
+pub(crate) struct Frame<'s> {
+    code: Code,
+    space: PhantomData<&'s CodeSpace>,
+}
+
+impl<'s> Frame<'s> {
+    /// Publishes the frame.
+    pub(crate) fn new(writer: &Writer<'s>) -> Result<Frame<'s>> {
+        Ok(Frame { code: writer.place_bytes(FRAME)?, space: PhantomData })
+    }
+
+    /// Calls `callee` from the frame.
+    pub(crate) fn call(&self, callee: extern "C-unwind" fn()) {
+        type Calling = extern "C-unwind" fn(extern "C-unwind" fn());
+        // SAFETY: the frame stands there, and is borrowed; it takes a function, calls it with an aligned stack, and its
+        // space has an unwind record for frames that begin with `push rbp; mov rbp, rsp`.
+        let function = unsafe { transmute::<*const (), Calling>(without_provenance(self.code.address())) };
+        function(callee);
+    }
+}

@@ -1,0 +1,90 @@
+//! One function at a time in memory that is warm: placed, written, published, freed.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+
+use dagwood_codespace::{CodeSpace, GRANULE, Options};
+
+use crate::Plan;
+use crate::bytes::Body;
+use crate::findings::{Findings, Result, Section, Target};
+use crate::function::Writer;
+use crate::peer::Mapped;
+use crate::slices::{HEAD, Way, report, take_turns};
+
+/// The bytes of the function.
+const LEN: usize = 400;
+/// How many functions live at once where there is more than one.
+const ALIVE: usize = 1_000;
+
+/// The experiment.
+pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
+    let space = CodeSpace::new(&Options::default())?;
+    let (one, many, retiring) = (Writer::new(&space), Writer::new(&space), Writer::new(&space));
+    let body = Body::returning(LEN);
+    let alive = RefCell::new(Vec::with_capacity(ALIVE));
+    let mut ways = [
+        Way::new("alloc + write 400 B + publish + free", |times| {
+            for _ in 0..times {
+                one.free(one.publish(&body)?)?;
+            }
+            Ok(())
+        })?,
+        Way::new("the same, 1,000 alive, then all freed", |times| {
+            let mut alive = alive.borrow_mut();
+            for start in (0..times).step_by(ALIVE) {
+                for _ in 0..ALIVE.min(times - start) {
+                    alive.push(many.publish(&body)?);
+                }
+                for function in alive.drain(..) {
+                    many.free(function)?;
+                }
+            }
+            Ok(())
+        })?,
+        Way::new("the same, retired and reclaimed", |times| {
+            for _ in 0..times {
+                retiring.retire(retiring.publish(&body)?)?;
+            }
+            Ok(())
+        })?,
+        Way::new("the first, called once too", |times| {
+            for _ in 0..times {
+                let function = one.publish(&body)?;
+                function.call();
+                one.free(function)?;
+            }
+            Ok(())
+        })?,
+        Way::new("the writes alone: 400 B, then int3", |times| {
+            let mut place = [0u8; LEN.next_multiple_of(GRANULE)];
+            for _ in 0..times {
+                let place = black_box(&mut place);
+                place[..LEN].copy_from_slice(black_box(body.bytes()));
+                black_box(&mut *place).fill(0xcc);
+            }
+            Ok(())
+        })?,
+        Way::new("mmap, write, mprotect, call, munmap", |times| {
+            for _ in 0..times {
+                Mapped::new(&body)?.call();
+            }
+            Ok(())
+        })?,
+    ];
+    take_turns(plan.rounds(2_000), &mut ways)?;
+    let mut section = Section::new(&["warm, one thread (ns each)", HEAD[0], HEAD[1], HEAD[2], HEAD[3]]);
+    for way in &ways {
+        report(&way.name, &way.samples, &mut section, findings);
+    }
+    section
+        .note("slices of about 200 µs take turns; retired code is reclaimed whenever the space asks for it");
+    findings.sections.push(section);
+    let [freed, batch, reclaimed, _, _, mapped] = ways.map(|way| way.samples.min());
+    for (name, value) in [("freed", freed), ("1,000 alive, freed", batch), ("retired", reclaimed)] {
+        findings.conclude(format!("warm 400 B, {name}"), value, "ns", Target::AtMost(20.0));
+        let ratio = format!("mmap for each, to warm 400 B, {name}");
+        findings.conclude(ratio, mapped / value, "ratio", Target::AtLeast(300.0));
+    }
+    Ok(())
+}
