@@ -15,14 +15,14 @@ use crate::quarantine::Quarantine;
 use crate::record::UnwindRecord;
 use crate::slot::Slots;
 use crate::{
-    CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Observers, Options, PAGE, Packing, Pressure,
-    Protection, Refused, SPAN, Seal, Slot, Unwind, place, system,
+    CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Observers, Options, PAGE, Packing,
+    Pressure, Protection, Refused, SPAN, Seal, Slot, Unwind, place, system,
 };
 
 /// The most pieces of 2 MiB that a directory has room for: 128 GiB.
 const PIECES_MAX: usize = 1 << 16;
 /// The pages that a lane keeps with memory though they are free, so that what grows and shrinks is quick.
-const IDLE_PAGES: usize = (512 << 10) / PAGE;
+const IDLE_PAGES: usize = (256 << 10) / PAGE;
 
 /// A space of executable memory. Clones are handles to the same space; it lives as long as any of them, or any of its
 /// writers. When it is dropped its code is unmapped, published or not: nothing may run there then.
@@ -282,11 +282,8 @@ impl Shared {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// A span with `count` free granules from a multiple of `align` on.
-    pub(crate) fn lease(&self, lane: Lane, count: usize, align: usize) -> Result<Lease, Error> {
-        if let Some(lease) = self.lane(lane).lease(count, align) {
-            return Ok(lease);
-        }
+    /// A span of pages that were free.
+    pub(crate) fn lease_new(&self, lane: Lane) -> Result<Lease, Error> {
         self.charge(SPAN)?;
         let lease = self.grown(lane, 1, LaneState::lease_new);
         lease.inspect_err(|_| self.discharge(SPAN))

@@ -1,8 +1,8 @@
 //! A writer: reserves room in spans that it holds.
 //!
 //! ```text
-//!   reserve ──► newest span ──► the three before it ──► idle span of the lane ──► new span ──► reclaim ──► pressure
-//!                  no lock                                   lane's lock         mapping
+//!   reserve ──► newest span ──► those before it ──► idle span of the lane ──► new span ──► reclaim ──► pressure
+//!                  no lock                               lane's lock         mapping
 //! ```
 //!
 //! A writer holds some spans of each lane, so that a large function does not make it abandon the room that
@@ -22,13 +22,13 @@ use crate::code::Retired;
 use crate::index::{Chunk, LEN_MAX, TRAILER};
 use crate::lane::Lease;
 use crate::pages::SPAN_GRANULES;
-use crate::span::{OpenSpan, Runs, pages_of};
+use crate::span::{Fit, FreeBits, OpenSpan, Runs, pages_of};
 use crate::{
     Code, CodeSpace, Error, GRANULE, INT3, Lane, PAGE, Protection, Refused, Relief, SPAN, bits, hot,
 };
 
 /// How many spans of a lane a writer keeps.
-const KEPT: usize = 4;
+const KEPT: usize = 8;
 /// How many retired functions a writer keeps to itself before it hands them to the space.
 const BATCH: usize = 256;
 /// How often one allocation asks for room.
@@ -59,6 +59,20 @@ impl OpenLane {
     #[inline]
     pub(crate) fn span(&mut self, base: usize) -> Option<&mut OpenSpan> {
         self.spans.iter_mut().rev().find(|span| span.base == base)
+    }
+
+    /// The best fit among the newest spans.
+    fn best(&self, count: usize, align: usize) -> Option<(usize, Fit)> {
+        let newest = self.spans.iter().enumerate().rev().take(KEPT);
+        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
+        fits.min_by_key(|(_, fit)| fit.run_len())
+    }
+
+    /// Room for one more span.
+    fn prepare(&mut self) -> Result<Runs, Error> {
+        self.spans.try_reserve(1).map_err(|_| Error::Memory)?;
+        self.spare.try_reserve(self.spans.len() + 1).map_err(|_| Error::Memory)?;
+        self.spare.pop().map_or_else(Runs::new, Ok)
     }
 }
 
@@ -149,12 +163,13 @@ impl CodeWriter {
         let mut open = self.lanes[need.lane as usize].borrow_mut();
         let align = (need.align / GRANULE).max(1);
         if let Some(span) = open.spans.last_mut()
-            && let Some(first) = span.runs.take(need.granules, align)
+            && let Some(fit) = span.runs.best(need.granules, align)
+            && fit.is_good()
         {
-            return self.place_at(span, first, need);
+            return self.place_at(span, &fit, need);
         }
-        let (span, first) = self.find_span(&mut open, need, align)?;
-        self.place_at(span, first, need)
+        let (span, fit) = self.find_span(&mut open, need, align)?;
+        self.place_at(span, &fit, need)
     }
 
     /// Room in another span.
@@ -164,56 +179,49 @@ impl CodeWriter {
         open: &'o mut OpenLane,
         need: &Need,
         align: usize,
-    ) -> Result<(&'o mut OpenSpan, usize), Error> {
+    ) -> Result<(&'o mut OpenSpan, Fit), Error> {
         let shared = self.space.shared();
-        let older = open.spans.len().saturating_sub(KEPT);
-        for is_again in [false, true] {
-            if is_again && !self.collect(open, need.lane) {
-                break;
-            }
-            let fits = |span: &mut OpenSpan| span.runs.take(need.granules, align);
-            let spans = open.spans[older..].iter_mut().enumerate().rev();
-            if let Some((at, first)) = { spans }.find_map(|(at, span)| Some((at, fits(span)?))) {
-                return Ok((&mut open.spans[older + at], first));
+        let mut found = open.best(need.granules, align);
+        if found.is_none_or(|(_, fit)| !fit.is_good()) && self.collect(open, need.lane) {
+            found = open.best(need.granules, align);
+        }
+        if found.is_none_or(|(_, fit)| !fit.is_good()) {
+            let idle = shared.lane(need.lane).lease(need.granules, align);
+            let lease = match (idle, found) {
+                (Some(lease), _) => Some(lease),
+                (None, Some(_)) => None,
+                (None, None) => Some(shared.lease_new(need.lane)?),
+            };
+            if let Some(lease) = lease {
+                self.open_span(open, lease)?;
+                let last = open.spans.len() - 1;
+                let fit = open.spans[last].runs.best(need.granules, align);
+                found = Some((last, fit.expect("the lane gives out spans with room")));
             }
         }
-        open.spans.try_reserve(1).map_err(|_| Error::Memory)?;
-        open.spare.try_reserve(open.spans.len() + 1).map_err(|_| Error::Memory)?;
-        let runs = match open.spare.pop() {
-            Some(runs) => runs,
-            None => Runs::new()?,
-        };
-        self.trim(open, KEPT - 1);
-        let lease = match shared.lease(need.lane, need.granules, align) {
-            Ok(lease) => lease,
-            Err(error) => {
-                open.spare.push(runs);
-                return Err(error);
-            }
-        };
-        open.spans.push(self.open_span(lease, runs)?);
-        let span = open.spans.last_mut().expect("it was just pushed");
-        let first = span.runs.take(need.granules, align).expect("the lane gives out spans with room");
-        Ok((span, first))
+        let (at, fit) = found.expect("there is room in a span that is held or was leased");
+        Ok((&mut open.spans[at], fit))
     }
 
-    fn open_span(&self, lease: Lease, mut runs: Runs) -> Result<OpenSpan, Error> {
-        let shared = self.space.shared();
-        let chunk = shared.chunk(lease.chunk);
-        let view = match chunk.memory().hold() {
-            Ok(Some(view)) => view.wrapping_add(lease.base - chunk.base()),
-            Ok(None) => ptr::null_mut(),
-            Err(error) => {
-                if shared.lane(chunk.lane()).take_back(chunk, lease.slot, &lease.free, lease.touched) {
-                    shared.discharge(SPAN);
-                }
-                return Err(error);
+    /// Adds a span that was leased, and gives others back.
+    fn open_span(&self, open: &mut OpenLane, lease: Lease) -> Result<(), Error> {
+        let chunk = self.space.shared().chunk(lease.chunk);
+        let Lease { chunk: reference, slot, base, free, touched } = lease;
+        let opened = open.prepare().and_then(|runs| Ok((runs, chunk.memory().hold()?)));
+        match opened {
+            Ok((mut runs, view)) => {
+                runs.clear();
+                runs.add(&free);
+                let view = view.map_or(ptr::null_mut(), |view| view.wrapping_add(base - chunk.base()));
+                self.trim(open, KEPT - 1);
+                open.spans.push(OpenSpan { chunk: reference, slot, base, view, runs, touched, buffers: 0 });
+                Ok(())
             }
-        };
-        runs.clear();
-        runs.add(&lease.free);
-        let Lease { chunk, slot, base, touched, .. } = lease;
-        Ok(OpenSpan { chunk, slot, base, view, runs, touched, buffers: 0 })
+            Err(error) => {
+                self.return_span(chunk, slot, &free, touched);
+                Err(error)
+            }
+        }
     }
 
     /// Gives spans back until at most `keep` are left of those in which nothing is being written; those with the least room first.
@@ -230,39 +238,33 @@ impl CodeWriter {
     }
 
     fn give_span(&self, span: OpenSpan) -> Runs {
-        let shared = self.space.shared();
-        let chunk = shared.chunk(span.chunk);
+        let chunk = self.space.shared().chunk(span.chunk);
         chunk.memory().release();
-        let is_free = shared.lane(chunk.lane()).take_back(chunk, span.slot, &span.runs.bits(), span.touched);
+        self.return_span(chunk, span.slot, &span.runs.bits(), span.touched);
+        span.runs
+    }
+
+    fn return_span(&self, chunk: &Chunk, slot: usize, free: &FreeBits, touched: u16) {
+        let shared = self.space.shared();
+        let is_free = shared.lane(chunk.lane()).take_back(chunk, slot, free, touched);
         if is_free {
             shared.discharge(SPAN);
             shared.tidy(chunk.lane());
         }
-        span.runs
     }
 
-    /// The buffer at a place in a span that was taken for it.
+    /// The buffer at a place in a span.
     #[inline]
-    fn place_at(&self, span: &mut OpenSpan, first: usize, need: &Need) -> Result<CodeBuf<'_>, Error> {
+    fn place_at(&self, span: &mut OpenSpan, fit: &Fit, need: &Need) -> Result<CodeBuf<'_>, Error> {
         let chunk = self.space.shared().chunk(span.chunk);
-        let pages = pages_of(first, need.granules);
-        if span.touched & pages != pages
-            && let Err(error) = self.touch(chunk, span, pages)
-        {
-            span.runs.give(first, need.granules);
-            return Err(error);
+        let pages = pages_of(fit.start(), need.granules);
+        if span.touched & pages != pages {
+            self.touch(chunk, span, pages)?;
         }
-        let inside = first * GRANULE + need.skew;
+        let draft = if span.view.is_null() { draft(need.granules)? } else { Vec::new() };
+        let inside = span.runs.take(fit) * GRANULE + need.skew;
         let offset = span.base - chunk.base() + inside;
         let to = if span.view.is_null() { ptr::null_mut() } else { span.view.wrapping_add(inside) };
-        let draft = if to.is_null() { draft(need.granules) } else { Ok(Vec::new()) };
-        let draft = match draft {
-            Ok(draft) => draft,
-            Err(error) => {
-                span.runs.give(first, need.granules);
-                return Err(error);
-            }
-        };
         span.buffers += 1;
         Ok(CodeBuf { writer: self, chunk, offset, len: need.size as u32, pages: false, to, draft })
     }
