@@ -31,6 +31,8 @@ pub(crate) struct Body {
 pub(crate) struct Outgoing {
     pub(crate) callee: MethodId,
     pub(crate) site: CallingSite,
+    /// Where it went when the code was linked.
+    pub(crate) target: usize,
 }
 
 /// Where code is, and whose it is.
@@ -75,7 +77,8 @@ impl Body {
 
     /// The method that is called by the direct call with this return address.
     pub(crate) fn callee(&self, return_address: usize) -> Option<MethodId> {
-        let index = self.calls.binary_search_by_key(&return_address, |call| call.site.return_address()).ok()?;
+        let index =
+            self.calls.binary_search_by_key(&return_address, |call| call.site.return_address()).ok()?;
         Some(self.calls[index].callee)
     }
 }

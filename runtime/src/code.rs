@@ -21,8 +21,8 @@ use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use dagwood_codespace::{
-    CallSite, Code, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Observers, Observing, Options, Participant,
-    Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
+    CallSite, Code, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Observers, Observing, Options,
+    Participant, Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
 };
 
 use crate::body::Body;
@@ -117,7 +117,8 @@ impl CodeTable {
     /// As for [`CodeSpace::new`] and [`Observers::new`].
     pub fn observed(options: &Options, observing: &Observing) -> Result<CodeTable, Error> {
         let relieving = Arc::new(Relieving { table: OnceLock::new() });
-        let space = CodeSpace::new(&Options { pressure: Some(Arc::clone(&relieving) as _), ..options.clone() })?;
+        let space =
+            CodeSpace::new(&Options { pressure: Some(Arc::clone(&relieving) as _), ..options.clone() })?;
         let is_observed = *observing != Observing::default();
         let inner = Arc::new(Inner {
             space,
@@ -234,28 +235,28 @@ impl CodeTable {
 
     /// Frees what was retired and what no thread can run or return to, and gives back what no batch uses. Never waits: what is
     /// not ready stays for the next call, and threads that hold it up are asked to make a checkpoint at their next
-    /// poll. If the calling thread is in a function of the host, it makes its own here.
+    /// poll. If the calling thread is in a function of the host, it says here what it returns to.
     ///
     /// # Errors
     ///
     /// [`Error::Memory`] or [`Error::System`]; what was not freed stays.
     pub fn reclaim(&self) -> Result<Reclaimed, Error> {
-        unwind::checkpoint_in_host();
         lock(&self.inner.writers).iter().for_each(CodeWriter::rest);
         for code in std::mem::take(&mut *lock(&self.inner.unretired)) {
             self.retire_code(code);
         }
         // One pass for each of the two grace periods.
-        let first = self.inner.reclaim()?;
-        if first.waiting == 0 {
-            return Ok(first);
-        }
-        unwind::checkpoint_in_host();
-        let second = self.inner.reclaim()?;
-        Ok(Reclaimed {
-            freed: first.freed + second.freed,
-            freed_bytes: first.freed_bytes + second.freed_bytes,
-            ..second
+        unwind::parked_in_host(|| {
+            let first = self.inner.reclaim()?;
+            if first.waiting == 0 {
+                return Ok(first);
+            }
+            let second = self.inner.reclaim()?;
+            Ok(Reclaimed {
+                freed: first.freed + second.freed,
+                freed_bytes: first.freed_bytes + second.freed_bytes,
+                ..second
+            })
         })
     }
 

@@ -351,7 +351,7 @@ impl Pending<'_> {
             if let links::Site::Near(site) = &site {
                 missing.reach(self.table, call.target, site.return_address(), stubs::unlinked_address());
             }
-            self.filled.calls.push(Outgoing { callee, site });
+            self.filled.calls.push(Outgoing { callee, site, target: address });
         } else if let links::Site::Slot(_, slot) = site {
             self.filled.slots.push(slot);
         }

@@ -501,6 +501,9 @@ impl Jit {
 
 impl fmt::Debug for Jit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jit").field("methods", &self.module.methods.len()).field("code", &self.code.len()).finish()
+        f.debug_struct("Jit")
+            .field("methods", &self.module.methods.len())
+            .field("code", &self.code.len())
+            .finish()
     }
 }

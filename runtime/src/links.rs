@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -75,7 +76,8 @@ impl Site {
             }
             Site::Near(site) => {
                 let from = site.return_address();
-                let target = table.within_reach(from, target).ok_or(Error::OutOfReach { from, to: target })?;
+                let target =
+                    table.within_reach(from, target).ok_or(Error::OutOfReach { from, to: target })?;
                 // SAFETY: the same contract; what is in reach is the target or a jump to it.
                 unsafe { table.patch_call(*site, target) }
             }
@@ -113,6 +115,8 @@ struct Caller {
     /// Where the calling code starts.
     start: usize,
     site: Site,
+    /// Where the call goes.
+    target: usize,
 }
 
 /// Code that has a successor or is evicted, and is unlinked.
@@ -214,8 +218,8 @@ impl Links {
 
     /// Registers the calls of published code.
     pub(crate) fn register(&mut self, owner: Owner, start: usize, calls: Vec<Outgoing>) {
-        for (index, Outgoing { callee, site }) in calls.into_iter().enumerate() {
-            self.calls.insert((callee, owner, index as u32), Caller { start, site });
+        for (index, Outgoing { callee, site, target }) in calls.into_iter().enumerate() {
+            self.calls.insert((callee, owner, index as u32), Caller { start, site, target });
         }
     }
 
@@ -226,15 +230,9 @@ impl Links {
         }
     }
 
-    /// The calls of a method.
-    fn callers(&self, method: MethodId) -> impl Iterator<Item = (Owner, &Caller)> {
-        let all = (method, Owner::FIRST, 0)..=(method, Owner::LAST, u32::MAX);
-        self.calls.range(all).map(|((_, owner, _), caller)| (*owner, caller))
-    }
-
     /// Notes in `missing` which stubs the calls of a method need in order to go to `address`.
     pub(crate) fn reach(&self, table: &CodeTable, method: MethodId, address: usize, missing: &mut Missing) {
-        for (_, caller) in self.callers(method) {
+        for (_, caller) in self.calls.range(calls_of(method)) {
             if let Site::Near(site) = &caller.site {
                 missing.reach(table, RelocTarget::Method(method), site.return_address(), address);
             }
@@ -242,25 +240,35 @@ impl Links {
     }
 
     /// Makes all calls of a method go to `target`.
-    fn redirect(&self, table: &CodeTable, method: MethodId, target: usize) -> Result<(), Error> {
-        let mut result = Ok(());
-        let mut callers = self.callers(method).peekable();
-        if callers.peek().is_none() {
-            return result;
+    fn redirect(&mut self, table: &CodeTable, method: MethodId, target: usize) -> Result<(), Error> {
+        let all = self.calls.range_mut(calls_of(method));
+        let mut elsewhere = all.filter(|(_, caller)| caller.target != target).peekable();
+        if elsewhere.peek().is_none() {
+            return Ok(());
         }
+        let mut result = Ok(());
         table.while_running(|| {
-            for (owner, caller) in callers {
+            for ((_, owner, _), caller) in elsewhere {
                 // Code that lookups find no more is run by nobody, and its bytes may be others' already.
-                if table.is_listed(caller.start, owner) {
-                    // SAFETY: a lookup finds the caller while we count as running, so it is not freed before that ends; its site is
-                    // registered as a call of the method. The target is the method's code or the stub that raises
-                    // whatever the arguments are.
-                    result = result.and(unsafe { caller.site.redirect(table, target) });
+                if !table.is_listed(caller.start, *owner) {
+                    continue;
+                }
+                // SAFETY: a lookup finds the caller while we count as running, so it is not freed before that ends; its site is
+                // registered as a call of the method. The target is the method's code, or the stub that raises whatever
+                // the arguments are.
+                match unsafe { caller.site.redirect(table, target) } {
+                    Ok(()) => caller.target = target,
+                    Err(error) => result = result.and(Err(error)),
                 }
             }
         })?;
         result
     }
+}
+
+/// The keys of the calls of a method.
+fn calls_of(method: MethodId) -> RangeInclusive<(MethodId, Owner, u32)> {
+    (method, Owner::FIRST, 0)..=(method, Owner::LAST, u32::MAX)
 }
 
 /// A method has no code.

@@ -21,8 +21,8 @@
 //! *Cost.* A lookup for each frame until the handler. The trace is gathered by a second walk, and only if there is none.
 
 use dagwood_codegen::{Landing, Site};
-use dagwood_il::layout::NativeWord;
 use dagwood_il::RaiseKind;
+use dagwood_il::layout::NativeWord;
 
 use crate::body::Body;
 use crate::code::CodeTable;
@@ -170,13 +170,12 @@ pub(crate) fn returns_in_host() -> Option<Vec<usize>> {
     if frame.is_null() { None } else { unsafe { return_addresses(activation, frame) } }
 }
 
-/// Makes the checkpoint of the thread whose code waits for the host that calls this, if there is one.
-pub(crate) fn checkpoint_in_host() {
+/// Does something with the thread parked whose code waits for the host that calls this, if there is one.
+pub(crate) fn parked_in_host<R>(act: impl FnOnce() -> R) -> R {
     // SAFETY: used in this function alone, which the activation's host called.
-    let Some(activation) = (unsafe { Activation::innermost() }) else { return };
-    if let Some(addresses) = returns_in_host() {
-        // SAFETY: these are all of them on this thread; nobody on its stack holds a body but of code that is on it.
-        unsafe { activation.entry.thread.checkpoint(addresses) };
+    match unsafe { Activation::innermost() } {
+        Some(activation) => activation.entry.thread.park(act),
+        None => act(),
     }
 }
 

@@ -68,7 +68,8 @@ fn code_address() -> usize {
 
 #[test]
 fn what_cannot_be_installed_is_an_error() {
-    let code = CodeTable::new(&Options { max_bytes: 128 << 10, ..Options::default() }).expect("there is memory");
+    let code =
+        CodeTable::new(&Options { max_bytes: 128 << 10, ..Options::default() }).expect("there is memory");
     let refused = |artifact: &Artifact, address: Option<usize>| {
         let batch = code.batch();
         let pending = batch.reserve(artifact, Lane::Baseline);
