@@ -1,6 +1,7 @@
 //! Code while it is written.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::ptr;
 
@@ -37,22 +38,30 @@ impl Layout<'_> {
 pub struct CodeBuf<'w> {
     pub(crate) writer: &'w CodeWriter,
     pub(crate) chunk: &'w Chunk,
-    /// Where the code starts, as an offset in the chunk.
-    pub(crate) offset: usize,
-    pub(crate) len: u32,
-    /// Whether it has its own pages.
-    pub(crate) pages: bool,
-    /// Where the code's first byte is written; null where there is no write view.
+    /// Where the code's first byte is written: in the chunk's write view, or in a draft.
     pub(crate) to: *mut u8,
-    /// Where there is none: the granules from the first to the last, to be written at once.
-    pub(crate) draft: Vec<u8>,
+    /// Where the code starts, as an offset in the chunk.
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) kind: Kind,
+    /// Whether it is written in a box of its own, of as many bytes as its granules have, and copied when it is published.
+    pub(crate) is_draft: bool,
+}
+
+/// What a function has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Granules of a span.
+    Packed,
+    /// Pages of its own.
+    Pages,
 }
 
 impl CodeBuf<'_> {
     /// Where the code will run: what its references to itself and to others are to be computed from.
     #[inline]
     pub fn address(&self) -> usize {
-        self.chunk.base() + self.offset
+        self.chunk.base() + self.offset as usize
     }
 
     /// How many bytes it has.
@@ -66,14 +75,10 @@ impl CodeBuf<'_> {
     /// in a copy.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let (skew, len) = (self.skew(), self.len());
-        if self.to.is_null() {
-            return &mut self.draft[skew..skew + len];
-        }
-        // SAFETY: `to` points to `len` bytes of a write view that stays mapped while the buffer lives: its span is held, or its pages
-        // are, and with them the view. They are initialised, and reserved for this buffer alone; nobody runs
-        // them. The borrow of `self` excludes a second reference.
-        unsafe { std::slice::from_raw_parts_mut(self.to, len) }
+        // SAFETY: `to` points to `len` bytes of a draft that is the buffer's own, or of a write view that stays mapped while the
+        // buffer lives: its span is held, or its pages are, and with them the view. They are initialised, and reserved for
+        // this buffer alone; nobody runs them. The borrow of `self` excludes a second reference.
+        unsafe { std::slice::from_raw_parts_mut(self.to, self.len()) }
     }
 
     /// The way from the end of a 4-byte field at `offset` of the code to `target`.
@@ -119,80 +124,86 @@ impl CodeBuf<'_> {
     /// reached the thread that is to run it by any means that synchronises: a lock, a channel, an atomic store with
     /// `Release` ordering.
     #[inline]
-    pub fn publish(mut self, owner: usize) -> Code {
-        let granules = self.granules();
-        let end = granules.end * GRANULE;
-        let words = index::trailer(self.chunk.base() + end - TRAILER, owner, self.skew(), self.len());
-        if self.to.is_null() {
-            self.write_draft(granules.start, words);
-        } else {
-            // SAFETY: the trailer lies in the last granule of the buffer's run, behind the code, in the same write view; it is
-            // as exclusively the buffer's as the code. Its address is a multiple of 16, as the view's first byte is of a page.
-            unsafe { self.to.add(end - TRAILER - self.offset).cast::<[u64; 2]>().write(words) };
-            if self.chunk.memory().mode() == Protection::Flip {
-                self.protect();
-            }
+    pub fn publish(self, owner: usize) -> Code {
+        let this = ManuallyDrop::new(self);
+        let end = this.granules().end * GRANULE;
+        let words = index::trailer(this.chunk.base() + end - TRAILER, owner, this.skew(), this.len());
+        // SAFETY: the trailer is the end of the last granule, behind the code, in the same draft or write view; it is
+        // as exclusively the buffer's as the code.
+        unsafe {
+            this.to.add(end - TRAILER - this.offset as usize).cast::<[u64; 2]>().write_unaligned(words)
+        };
+        if this.kind != Kind::Packed || this.is_draft {
+            this.finish();
         }
-        self.chunk.mark(granules.end - 1);
-        self.writer.written(&self, None);
-        let code = Code { address: self.address(), len: self.len, space: self.writer.id() };
-        // Nothing else of it has a destructor that matters: a draft without bytes has no memory.
-        drop(std::mem::take(&mut self.draft));
-        std::mem::forget(self);
-        code
+        this.chunk.mark(end / GRANULE - 1);
+        this.writer.written(&this, false);
+        Code { address: this.address(), len: this.len, space: this.writer.id() }
     }
 
-    /// Writes what was drafted, and the trailer.
+    /// Copies a draft to its place, and makes pages executable that are flipped.
     #[cold]
-    fn write_draft(&mut self, first: usize, words: [u64; 2]) {
-        let at = self.draft.len() - TRAILER;
-        for (to, word) in self.draft[at..].chunks_exact_mut(size_of::<u64>()).zip(words) {
-            to.copy_from_slice(&word.to_ne_bytes());
+    fn finish(&self) {
+        let memory = self.chunk.memory();
+        if self.is_draft {
+            let draft = self.take_draft();
+            // SAFETY: the granules are the buffer's alone, and nobody runs them yet.
+            let result = unsafe { memory.write(self.granules().start * GRANULE, &draft) };
+            result.expect("memory that was prepared can be written through its file");
+        } else if memory.mode() == Protection::Flip {
+            let result = memory.protect(self.touched_pages());
+            result.expect("pages that were made writable together can be made executable again");
         }
-        // SAFETY: the granules are the buffer's alone, and nobody runs them yet.
-        let result = unsafe { self.chunk.memory().write(first * GRANULE, &self.draft) };
-        result.expect("memory that was prepared can be written through its file");
     }
 
-    /// Makes the pages executable.
-    #[cold]
-    fn protect(&self) {
-        let result = self.chunk.memory().protect(self.touched_pages());
-        result.expect("pages that were made writable alone can be made executable as they were");
+    /// Lets the code be written in a draft, all `int3`, of as many bytes as its granules have.
+    pub(crate) fn draft_in(&mut self, draft: Box<[u8]>) {
+        debug_assert_eq!(draft.len(), self.granules().len() * GRANULE, "a draft has room for the trailer");
+        self.to = Box::into_raw(draft).cast::<u8>().wrapping_add(self.skew());
+        self.is_draft = true;
+    }
+
+    /// The draft, which is written no more.
+    fn take_draft(&self) -> Box<[u8]> {
+        let len = self.granules().len() * GRANULE;
+        let draft = ptr::slice_from_raw_parts_mut(self.to.wrapping_sub(self.skew()), len);
+        // SAFETY: made from such a box by `draft_in`, and taken once: by `finish`, which only `publish` calls, or by `drop`.
+        unsafe { Box::from_raw(draft) }
     }
 
     /// The bytes before the code in its first granule.
     #[inline]
     pub(crate) fn skew(&self) -> usize {
-        self.offset % GRANULE
+        self.offset as usize % GRANULE
     }
 
     /// The granules of the code and its trailer.
     #[inline]
     pub(crate) fn granules(&self) -> Range<usize> {
-        let first = self.offset / GRANULE;
+        let first = self.offset as usize / GRANULE;
         first..first + classes::granules(self.skew(), self.len())
     }
 
     /// The bytes of its pages that are used, from the first page on, as offsets in the chunk.
     fn touched_pages(&self) -> Range<usize> {
-        let first = self.offset / PAGE;
-        first * PAGE..(first + classes::touched_pages(self.offset % PAGE, self.len())) * PAGE
+        let (first, inside) = (self.offset as usize / PAGE, self.offset as usize % PAGE);
+        first * PAGE..(first + classes::touched_pages(inside, self.len())) * PAGE
     }
 }
 
 impl Drop for CodeBuf<'_> {
     fn drop(&mut self) {
-        if !self.to.is_null() {
+        if self.is_draft {
+            drop(self.take_draft());
+        } else {
             // SAFETY: as in `bytes_mut`.
             unsafe { ptr::write_bytes(self.to, INT3, self.len()) };
-            if self.chunk.memory().mode() == Protection::Flip
-                && self.chunk.memory().protect(self.touched_pages()).is_err()
-            {
-                // Then they are not executable, which is as good, until the next one makes them writable.
+            if self.chunk.memory().mode() == Protection::Flip {
+                // Pages that stay writable are as good: nothing runs there, and the next one makes them so anyway.
+                let _ = self.chunk.memory().protect(self.touched_pages());
             }
         }
-        self.writer.written(self, Some(self.granules()));
+        self.writer.written(self, true);
     }
 }
 

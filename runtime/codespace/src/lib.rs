@@ -31,6 +31,7 @@ mod options;
 mod pages;
 mod perf;
 mod place;
+mod placing;
 mod pool;
 mod quarantine;
 mod reclaim;

@@ -48,10 +48,10 @@ impl Fit {
         len >= LARGE || (len - self.count) * 4 <= self.count
     }
 
-    /// The first granule.
+    /// The pages of the span that it lies in, as bits.
     #[inline]
-    pub(crate) fn start(&self) -> usize {
-        self.start as usize
+    pub(crate) fn pages(&self) -> u16 {
+        pages_of(self.start as usize, self.count as usize)
     }
 
     /// The granules of the run.
@@ -78,20 +78,20 @@ impl Runs {
         self.runs.clear();
     }
 
-    /// The best fit for `count` granules from a multiple of `align` on.
+    /// The best fit for `count` granules.
     #[inline]
-    pub(crate) fn best(&self, count: usize, align: usize) -> Option<Fit> {
-        if align > 1 {
-            return self.best_aligned(count, align);
-        }
+    pub(crate) fn best(&self, count: usize) -> Option<Fit> {
         let bound = (count as u32) << 16;
         let enough = |run: u32| if run >= bound { run } else { NO_RUN };
         let best = self.runs.iter().fold(NO_RUN, |best, &run| best.min(enough(run)));
         (best != NO_RUN).then_some(Fit { run: best, start: best & 0xffff, count: count as u32 })
     }
 
-    #[cold]
-    fn best_aligned(&self, count: usize, align: usize) -> Option<Fit> {
+    /// The best fit for `count` granules from a multiple of `align` on.
+    pub(crate) fn best_aligned(&self, count: usize, align: usize) -> Option<Fit> {
+        if align == 1 {
+            return self.best(count);
+        }
         let (count, align) = (count as u32, align as u32);
         let fits = self.runs.iter().copied().filter_map(|run| {
             let start = (run & 0xffff).next_multiple_of(align);
@@ -211,12 +211,20 @@ pub(crate) struct OpenSpan {
     pub(crate) buffers: u32,
 }
 
+impl OpenSpan {
+    /// Whether the pages of a place are ready to be written.
+    #[inline]
+    pub(crate) fn is_touched(&self, fit: &Fit) -> bool {
+        !self.touched & fit.pages() == 0
+    }
+}
+
 // SAFETY: the view is memory that belongs to no thread; who holds the span may write what is free or reserved in it.
 unsafe impl Send for OpenSpan {}
 
 /// The pages of a span that granules lie in, as bits.
 #[inline]
-pub(crate) fn pages_of(start: usize, count: usize) -> u16 {
+fn pages_of(start: usize, count: usize) -> u16 {
     let (first, end) = (start / PAGE_GRANULES, (start + count).div_ceil(PAGE_GRANULES));
     debug_assert!(first < end && end <= SPAN_PAGES, "granules lie in their span");
     ((1_u32 << end) - (1 << first)) as u16
@@ -238,7 +246,7 @@ mod tests {
     use super::*;
 
     fn take(runs: &mut Runs, count: usize, align: usize) -> Option<usize> {
-        let fit = runs.best(count, align)?;
+        let fit = runs.best_aligned(count, align)?;
         Some(runs.take(&fit))
     }
 
@@ -273,7 +281,7 @@ mod tests {
         assert_eq!(take(&mut runs, 1, 4), Some(68));
         assert_eq!(take(&mut runs, 2, 1), Some(66));
         assert_eq!(runs.longest(), 1024 - 69);
-        assert_eq!(runs.take(1024 - 69, 2), None, "its first multiple is one further");
+        assert_eq!(take(&mut runs, 1024 - 69, 2), None, "its first multiple is one further");
     }
 
     #[test]

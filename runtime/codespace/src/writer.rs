@@ -13,32 +13,29 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::ops::Range;
 use std::ptr;
 
-use crate::buffer::{CodeBuf, Layout};
-use crate::classes;
+use crate::buffer::{CodeBuf, Kind, Layout};
+use crate::classes::{self, PACKED_MAX};
 use crate::code::Retired;
-use crate::index::{Chunk, LEN_MAX, TRAILER};
-use crate::lane::Lease;
+use crate::index::{LEN_MAX, TRAILER};
 use crate::pages::SPAN_GRANULES;
-use crate::span::{Fit, FreeBits, OpenSpan, Runs, pages_of};
-use crate::{
-    Code, CodeSpace, Error, GRANULE, INT3, Lane, PAGE, Protection, Refused, Relief, SPAN, bits, hot,
-};
+use crate::placing::Need;
+use crate::span::{Fit, OpenSpan, Runs};
+use crate::{Code, CodeSpace, Error, GRANULE, INT3, Lane, PAGE, Refused, Relief, SPAN, hot};
 
 /// How many spans of a lane a writer keeps.
-const KEPT: usize = 8;
+pub(crate) const KEPT: usize = 8;
 /// How many retired functions a writer keeps to itself before it hands them to the space.
 const BATCH: usize = 256;
 /// How often one allocation asks for room.
 const PLEAS: usize = 8;
-/// The pages of a span that are made ready at once.
-const READY_PAGES: usize = 4;
 
 /// Reserves and publishes code. One thread uses it at a time; it may be sent to another. Dropping it gives its spans back.
 pub struct CodeWriter {
     space: CodeSpace,
+    /// The most bytes of a function that is packed in spans wherever it starts.
+    packed_max: usize,
     lanes: [RefCell<OpenLane>; 4],
     /// What was retired and not yet handed to the space.
     batch: RefCell<Vec<Retired>>,
@@ -51,7 +48,7 @@ pub(crate) struct OpenLane {
     /// The newest last.
     pub(crate) spans: Vec<OpenSpan>,
     /// For spans to come.
-    spare: Vec<Runs>,
+    pub(crate) spare: Vec<Runs>,
 }
 
 impl OpenLane {
@@ -62,14 +59,14 @@ impl OpenLane {
     }
 
     /// The best fit among the newest spans.
-    fn best(&self, count: usize, align: usize) -> Option<(usize, Fit)> {
+    pub(crate) fn best(&self, count: usize, align: usize) -> Option<(usize, Fit)> {
         let newest = self.spans.iter().enumerate().rev().take(KEPT);
-        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
-        fits.min_by_key(|(_, fit)| fit.run_len())
+        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best_aligned(count, align)?)));
+        fits.min_by_key(|(_, fit)| (!fit.is_good(), fit.run_len()))
     }
 
     /// Room for one more span.
-    fn prepare(&mut self) -> Result<Runs, Error> {
+    pub(crate) fn prepare(&mut self) -> Result<Runs, Error> {
         self.spans.try_reserve(1).map_err(|_| Error::Memory)?;
         self.spare.try_reserve(self.spans.len() + 1).map_err(|_| Error::Memory)?;
         self.spare.pop().map_or_else(Runs::new, Ok)
@@ -79,7 +76,8 @@ impl OpenLane {
 impl CodeWriter {
     pub(crate) fn new(space: CodeSpace) -> CodeWriter {
         let batch = RefCell::new(Vec::new());
-        CodeWriter { space, lanes: Default::default(), batch, batch_bytes: Cell::new(0) }
+        let packed_max = if space.shared().is_packed(1) { PACKED_MAX - GRANULE - TRAILER } else { 0 };
+        CodeWriter { space, packed_max, lanes: Default::default(), batch, batch_bytes: Cell::new(0) }
     }
 
     /// The space that it writes to.
@@ -106,6 +104,45 @@ impl CodeWriter {
     /// [`Error::Memory`], [`Error::Record`] and [`Error::System`] if the system refuses what is needed.
     #[inline]
     pub fn reserve(&self, layout: &Layout<'_>) -> Result<CodeBuf<'_>, Error> {
+        let size = layout.size;
+        // What is usual: a small function without hot loops, for which the newest span has room.
+        if size.wrapping_sub(1) < self.packed_max && layout.align <= GRANULE && layout.hot.is_empty() {
+            let granules = classes::granules(0, size);
+            let mut open = self.lanes[layout.lane as usize].borrow_mut();
+            if layout.align.is_power_of_two()
+                && let Some(span) = open.spans.last_mut()
+                && let Some(fit) = span.runs.best(granules)
+                && fit.is_good()
+                && span.is_touched(&fit)
+                && !span.view.is_null()
+            {
+                return Ok(self.buffer_in(span, &fit, 0, size));
+            }
+        }
+        self.reserve_anywhere(layout)
+    }
+
+    /// The buffer at a place in a span, all of whose pages are ready and can be written through its view.
+    #[inline]
+    pub(crate) fn buffer_in(&self, span: &mut OpenSpan, fit: &Fit, skew: usize, size: usize) -> CodeBuf<'_> {
+        let chunk = self.space.shared().chunk(span.chunk);
+        let inside = span.runs.take(fit) * GRANULE + skew;
+        span.buffers += 1;
+        CodeBuf {
+            writer: self,
+            chunk,
+            to: span.view.wrapping_add(inside),
+            offset: (span.base - chunk.base() + inside) as u32,
+            len: size as u32,
+            kind: Kind::Packed,
+            is_draft: false,
+        }
+    }
+
+    /// Reserves room of any kind.
+    #[cold]
+    #[inline(never)]
+    fn reserve_anywhere(&self, layout: &Layout<'_>) -> Result<CodeBuf<'_>, Error> {
         let &Layout { size, align, lane, hot } = layout;
         if size == 0 || size > LEN_MAX {
             return Err(Error::Size { asked: size, limit: LEN_MAX });
@@ -113,20 +150,11 @@ impl CodeWriter {
         if !align.is_power_of_two() || align > PAGE {
             return Err(Error::Align { asked: align });
         }
-        let skew = if hot.is_empty() { 0 } else { hot::start_offset(align, size + TRAILER, hot) };
+        let skew = hot::start_offset(align, size + TRAILER, hot);
         let need = Need { skew, size, align, lane, granules: classes::granules(skew, size) };
         match self.place(&need) {
             Ok(buffer) => Ok(buffer),
             Err(error) => self.place_under_pressure(&need, error),
-        }
-    }
-
-    #[inline]
-    fn place(&self, need: &Need) -> Result<CodeBuf<'_>, Error> {
-        if self.space.shared().is_packed(need.granules) {
-            self.place_in_span(need)
-        } else {
-            self.place_in_pages(need)
         }
     }
 
@@ -158,218 +186,19 @@ impl CodeWriter {
         Err(error)
     }
 
-    #[inline]
-    fn place_in_span(&self, need: &Need) -> Result<CodeBuf<'_>, Error> {
-        let mut open = self.lanes[need.lane as usize].borrow_mut();
-        let align = (need.align / GRANULE).max(1);
-        if let Some(span) = open.spans.last_mut()
-            && let Some(fit) = span.runs.best(need.granules, align)
-            && fit.is_good()
-        {
-            return self.place_at(span, &fit, need);
-        }
-        let (span, fit) = self.find_span(&mut open, need, align)?;
-        self.place_at(span, &fit, need)
-    }
-
-    /// Room in another span.
-    #[cold]
-    fn find_span<'o>(
-        &self,
-        open: &'o mut OpenLane,
-        need: &Need,
-        align: usize,
-    ) -> Result<(&'o mut OpenSpan, Fit), Error> {
-        let shared = self.space.shared();
-        let mut found = open.best(need.granules, align);
-        if found.is_none_or(|(_, fit)| !fit.is_good()) && self.collect(open, need.lane) {
-            found = open.best(need.granules, align);
-        }
-        if found.is_none_or(|(_, fit)| !fit.is_good()) {
-            let idle = shared.lane(need.lane).lease(need.granules, align);
-            let lease = match (idle, found) {
-                (Some(lease), _) => Some(lease),
-                (None, Some(_)) => None,
-                (None, None) => Some(shared.lease_new(need.lane)?),
-            };
-            if let Some(lease) = lease {
-                self.open_span(open, lease)?;
-                let last = open.spans.len() - 1;
-                let fit = open.spans[last].runs.best(need.granules, align);
-                found = Some((last, fit.expect("the lane gives out spans with room")));
-            }
-        }
-        let (at, fit) = found.expect("there is room in a span that is held or was leased");
-        Ok((&mut open.spans[at], fit))
-    }
-
-    /// Adds a span that was leased, and gives others back.
-    fn open_span(&self, open: &mut OpenLane, lease: Lease) -> Result<(), Error> {
-        let chunk = self.space.shared().chunk(lease.chunk);
-        let Lease { chunk: reference, slot, base, free, touched } = lease;
-        let opened = open.prepare().and_then(|runs| Ok((runs, chunk.memory().hold()?)));
-        match opened {
-            Ok((mut runs, view)) => {
-                runs.clear();
-                runs.add(&free);
-                let view = view.map_or(ptr::null_mut(), |view| view.wrapping_add(base - chunk.base()));
-                self.trim(open, KEPT - 1);
-                open.spans.push(OpenSpan { chunk: reference, slot, base, view, runs, touched, buffers: 0 });
-                Ok(())
-            }
-            Err(error) => {
-                self.return_span(chunk, slot, &free, touched);
-                Err(error)
-            }
-        }
-    }
-
-    /// Gives spans back until at most `keep` are left of those in which nothing is being written; those with the least room first.
-    fn trim(&self, open: &mut OpenLane, keep: usize) {
-        while open.spans.iter().filter(|span| span.buffers == 0).count() > keep {
-            let idle = open.spans.iter().enumerate().filter(|(_, span)| span.buffers == 0);
-            let Some((at, _)) = idle.min_by_key(|(_, span)| span.runs.longest()) else { break };
-            let span = open.spans.remove(at);
-            let runs = self.give_span(span);
-            if open.spare.len() < open.spare.capacity() {
-                open.spare.push(runs);
-            }
-        }
-    }
-
-    fn give_span(&self, span: OpenSpan) -> Runs {
-        let chunk = self.space.shared().chunk(span.chunk);
-        chunk.memory().release();
-        self.return_span(chunk, span.slot, &span.runs.bits(), span.touched);
-        span.runs
-    }
-
-    fn return_span(&self, chunk: &Chunk, slot: usize, free: &FreeBits, touched: u16) {
-        let shared = self.space.shared();
-        let is_free = shared.lane(chunk.lane()).take_back(chunk, slot, free, touched);
-        if is_free {
-            shared.discharge(SPAN);
-            shared.tidy(chunk.lane());
-        }
-    }
-
-    /// The buffer at a place in a span.
-    #[inline]
-    fn place_at(&self, span: &mut OpenSpan, fit: &Fit, need: &Need) -> Result<CodeBuf<'_>, Error> {
-        let chunk = self.space.shared().chunk(span.chunk);
-        let pages = pages_of(fit.start(), need.granules);
-        if span.touched & pages != pages {
-            self.touch(chunk, span, pages)?;
-        }
-        let draft = if span.view.is_null() { draft(need.granules)? } else { Vec::new() };
-        let inside = span.runs.take(fit) * GRANULE + need.skew;
-        let offset = span.base - chunk.base() + inside;
-        let to = if span.view.is_null() { ptr::null_mut() } else { span.view.wrapping_add(inside) };
-        span.buffers += 1;
-        Ok(CodeBuf { writer: self, chunk, offset, len: need.size as u32, pages: false, to, draft })
-    }
-
-    /// Makes pages of a span ready, and some behind them.
-    #[cold]
-    fn touch(&self, chunk: &Chunk, span: &mut OpenSpan, pages: u16) -> Result<(), Error> {
-        let first = (span.base - chunk.base()) / PAGE;
-        let limit = (chunk.pages() - first).min(SPAN / PAGE);
-        let end = (u16::BITS - pages.leading_zeros()) as usize;
-        let end = end.next_multiple_of(READY_PAGES).min(limit);
-        let mut page = pages.trailing_zeros() as usize;
-        while page < end {
-            let run = (span.touched >> page).trailing_ones() as usize;
-            page += run;
-            if page >= end {
-                break;
-            }
-            let count = ((span.touched >> page).trailing_zeros() as usize).min(end - page);
-            self.space.shared().prepare(chunk, first + page..first + page + count)?;
-            span.touched |= (((1_u32 << count) - 1) << page) as u16;
-            page += count;
-        }
-        Ok(())
-    }
-
-    /// Room in pages of its own.
-    #[cold]
-    fn place_in_pages(&self, need: &Need) -> Result<CodeBuf<'_>, Error> {
-        let shared = self.space.shared();
-        // It starts anywhere in its first page where it does not need more pages: functions that all start at the same
-        // offset would compete for the same sets of the caches.
-        let step = need.align.max(GRANULE);
-        let bytes = need.skew + need.size + TRAILER;
-        let starts = (bytes.next_multiple_of(PAGE) - bytes) / step + 1;
-        let touched = bytes.div_ceil(PAGE);
-        let taken = shared.take_pages(need.lane, classes::run_pages(touched))?;
-        let chunk = shared.chunk(taken.chunk);
-        let colour = scatter(chunk.base() / PAGE + taken.pages.start) % starts * step;
-        let used = taken.pages.start..taken.pages.start + touched;
-        match self.open_pages(chunk, used.clone(), need) {
-            Ok((view, draft)) => {
-                let offset = used.start * PAGE + colour + need.skew;
-                let to = view.map_or(ptr::null_mut(), |view| view.wrapping_add(offset));
-                Ok(CodeBuf { writer: self, chunk, offset, len: need.size as u32, pages: true, to, draft })
-            }
-            Err(error) => {
-                shared.give_pages(&mut shared.lane(need.lane), chunk, taken.pages);
-                Err(error)
-            }
-        }
-    }
-
-    /// Makes pages ready to be written: the chunk's write view, or room for a draft.
-    fn open_pages(
-        &self,
-        chunk: &Chunk,
-        used: Range<usize>,
-        need: &Need,
-    ) -> Result<(Option<*mut u8>, Vec<u8>), Error> {
-        let shared = self.space.shared();
-        let memory = chunk.memory();
-        loop {
-            let untouched = shared.lane(need.lane).pages(chunk).first_untouched(used.clone());
-            let Some(pages) = untouched else { break };
-            shared.prepare(chunk, pages.clone())?;
-            shared.lane(need.lane).pages(chunk).touch(pages);
-        }
-        match memory.mode() {
-            Protection::Flip => {
-                // SAFETY: the pages are this buffer's alone, and nobody runs what is there.
-                let first = unsafe { memory.unprotect(used.start * PAGE..used.end * PAGE) }?;
-                Ok((Some(first.wrapping_sub(used.start * PAGE)), Vec::new()))
-            }
-            Protection::NoAlias => Ok((None, draft(need.granules)?)),
-            Protection::Dual | Protection::Session => Ok((memory.hold()?, Vec::new())),
-        }
-    }
-
     /// Ends the writing of a buffer; its granules are free again if it was not published.
     #[inline]
-    pub(crate) fn written(&self, buffer: &CodeBuf<'_>, unused: Option<Range<usize>>) {
-        let chunk = buffer.chunk;
-        if buffer.pages {
-            return self.pages_written(buffer, unused.is_some());
+    pub(crate) fn written(&self, buffer: &CodeBuf<'_>, is_unused: bool) {
+        if buffer.kind != Kind::Packed {
+            return self.pages_written(buffer, is_unused);
         }
-        let mut open = self.lanes[chunk.lane() as usize].borrow_mut();
-        let base = chunk.base() + buffer.offset / SPAN * SPAN;
+        let base = buffer.chunk.base() + buffer.offset as usize / SPAN * SPAN;
+        let mut open = self.lanes[buffer.chunk.lane() as usize].borrow_mut();
         let span = open.span(base).expect("a span in which something is written is held");
         span.buffers -= 1;
-        if let Some(granules) = unused {
-            span.runs.give(granules.start % SPAN_GRANULES, granules.len());
-        }
-    }
-
-    #[cold]
-    fn pages_written(&self, buffer: &CodeBuf<'_>, is_unused: bool) {
-        let (shared, chunk) = (self.space.shared(), buffer.chunk);
-        if chunk.memory().mode() == Protection::Session {
-            chunk.memory().release();
-        }
         if is_unused {
-            let run = classes::page_run(buffer.offset, buffer.len());
-            shared.give_pages(&mut shared.lane(chunk.lane()), chunk, run);
-            shared.tidy(chunk.lane());
+            let granules = buffer.granules();
+            span.runs.give(granules.start % SPAN_GRANULES, granules.len());
         }
     }
 
@@ -418,7 +247,27 @@ impl CodeWriter {
     /// As for [`CodeSpace::free`].
     #[inline]
     pub unsafe fn free(&self, code: Code) -> Result<usize, Refused> {
-        self.space.shared().free(code, Some(self))
+        let shared = self.space.shared();
+        if code.space == shared.id
+            && let Some(chunk) = shared.directory.chunk(code.address)
+        {
+            let mut open = self.lanes[chunk.lane() as usize].borrow_mut();
+            let granules = chunk.granules_of(&code);
+            if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN)
+                && !span.view.is_null()
+            {
+                let owner = chunk.owner(&code);
+                let inside = granules.start % SPAN_GRANULES;
+                let (to, bytes) = (span.view.wrapping_add(inside * GRANULE), granules.len() * GRANULE);
+                // SAFETY: the granules are the code's, which nobody runs or looks at, says the caller; they lie in the span,
+                // the view of which is mapped while it is held.
+                unsafe { ptr::write_bytes(to, INT3, bytes) };
+                chunk.unmark(granules.end - 1..granules.end);
+                span.runs.give(inside, granules.len());
+                return Ok(owner);
+            }
+        }
+        shared.free(code, Some(self))
     }
 
     /// Gives all spans back that nothing is being written in, and what was retired: for a writer that rests.
@@ -427,24 +276,6 @@ impl CodeWriter {
         for lane in &self.lanes {
             self.trim(&mut lane.borrow_mut(), 0);
         }
-    }
-
-    /// Takes over what others have freed in the spans of a lane. Returns whether there was anything.
-    fn collect(&self, open: &mut OpenLane, lane: Lane) -> bool {
-        let shared = self.space.shared();
-        let mut state = shared.lane(lane);
-        let mut has_more = false;
-        for span in &mut open.spans {
-            let chunk = shared.chunk(span.chunk);
-            let Some(freed) = state.collect(chunk, span.slot) else { continue };
-            let first = span.slot * SPAN_GRANULES;
-            for run in bits::runs(&freed) {
-                chunk.unmark(first + run.start..first + run.end);
-                span.runs.give(run.start, run.len());
-            }
-            has_more = true;
-        }
-        has_more
     }
 }
 
@@ -464,29 +295,4 @@ impl fmt::Debug for CodeWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CodeWriter").field("space", &self.space).finish_non_exhaustive()
     }
-}
-
-/// What is asked for, checked.
-#[derive(Debug)]
-struct Need {
-    /// The bytes before the code in its first granule.
-    skew: usize,
-    size: usize,
-    align: usize,
-    lane: Lane,
-    granules: usize,
-}
-
-/// Room to write granules in that are copied later.
-fn draft(granules: usize) -> Result<Vec<u8>, Error> {
-    let mut draft = Vec::new();
-    draft.try_reserve_exact(granules * GRANULE).map_err(|_| Error::Memory)?;
-    draft.resize(granules * GRANULE, INT3);
-    Ok(draft)
-}
-
-/// A number that looks random for each page.
-fn scatter(page: usize) -> usize {
-    let mixed = (page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) as usize
 }
