@@ -5,8 +5,8 @@ use dagwood_runtime::EvictError;
 
 use crate::rig::{Rig, evicted, nobody, with_leaf};
 
-/// Evicts `leaf` and compiles it again, twice.
-fn relinks(space: Space) {
+/// Evicts `leaf` and compiles it again, twice. Returns how many slots there are at the end.
+fn relinks(space: Space) -> usize {
     let rig = Rig::within(space, Box::new(|_, x| Ok(x * 2)));
     assert_eq!(rig.call("outer", 4).expect("the host answers"), 1108);
     assert_eq!(rig.call("loops", 1000).expect("nothing raises"), 1000);
@@ -19,11 +19,12 @@ fn relinks(space: Space) {
         assert_eq!(rig.call("caller", 1).expect("the new code is called"), expected);
         assert_eq!(rig.code().reclaim().expect("the system has a barrier").freed, 1);
     }
+    rig.code().stats().slots
 }
 
 #[test]
 fn near_calls_are_redirected() {
-    relinks(Space::default());
+    assert_eq!(relinks(Space::default()), 0, "everything is in reach");
 }
 
 #[test]
@@ -32,7 +33,8 @@ fn code_far_from_the_program_runs_and_is_redirected() {
     let far = Placement::Near(with_leaf as *const () as usize ^ 1 << 40);
     for placement in [Placement::Anywhere, far] {
         for reserve_bytes in [0, 64 << 20] {
-            relinks(Space { placement, reserve_bytes, ..Space::default() });
+            let slots = relinks(Space { placement, reserve_bytes, ..Space::default() });
+            assert!(slots > 0, "something is out of reach of {placement:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ use dagwood_runtime::{
 
 /// Methods that call each other, the host, and poll.
 pub(crate) const SOURCE: &str = "
+class @Error size 16
 symbol @anywhere opaque
 native @host (i64) -> (i64) reads all writes all raises all yields
 
@@ -93,6 +94,25 @@ b2:
   return %result
 }
 
+method @throws ($x: i64) -> () {
+b0:
+  %x = entry.i64 $x
+  %null = const.addr 0
+  %object = addr_add %null, %x
+  throw %object
+}
+
+method @catches_class ($x: i64) -> (i64) {
+b0 handlers [guest @Error: b1]:
+  %x = entry.i64 $x
+  call @throws(%x)
+  return %x
+b1:
+  %caught = caught.addr
+  %five = const.i64 5
+  return %five
+}
+
 method @jumps ($x: i64) -> (i64) {
 b0:
   %x = entry.i64 $x
@@ -127,6 +147,8 @@ pub(crate) type Native<'a> = Box<dyn Fn(&Running<'_>, i64) -> Result<i64, Raise>
 pub(crate) struct Rig<'a> {
     pub(crate) jit: Jit,
     native: Native<'a>,
+    /// What the host does when it is asked whether an object is of a class; all are.
+    pub(crate) on_class: Box<dyn Fn(&Rig<'_>) + Send + Sync + 'a>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -174,7 +196,7 @@ impl<'a> Rig<'a> {
 
     /// The program of an engine. One at a time.
     pub(crate) fn with(jit: Jit, native: Native<'a>) -> Rig<'a> {
-        Rig { jit, native, _alone: alone() }
+        Rig { jit, native, on_class: Box::new(|_| ()), _alone: alone() }
     }
 
     pub(crate) fn code(&self) -> &CodeTable {
@@ -226,7 +248,8 @@ impl Host for Rig<'_> {
     }
 
     fn is_instance(&self, _: u64, _: ClassId) -> bool {
-        false
+        (self.on_class)(self);
+        true
     }
 }
 

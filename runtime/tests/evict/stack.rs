@@ -132,3 +132,17 @@ fn a_thread_that_neither_polls_nor_parks_holds_everything() {
     assert_eq!(rig.code().reclaim().expect("the system has a barrier").freed, 1);
     assert_eq!(evicted(rig.call("catches", 0).expect_err("gone")), Some(rig.method("caller")));
 }
+
+#[test]
+fn what_ends_in_a_call_is_held_by_its_return_address_while_the_host_looks_for_a_handler() {
+    let mut rig = Rig::new(crate::rig::nobody());
+    rig.on_class = Box::new(|rig| {
+        rig.evict(&["throws", "catches_class", "caller"]).expect("nothing pins them");
+        for freed in [1, 0] {
+            let reclaimed = rig.code().reclaim().expect("the system has a barrier");
+            assert_eq!((reclaimed.freed, reclaimed.waiting), (freed, 2), "those on the stack stay");
+        }
+    });
+    assert_eq!(rig.call("catches_class", 16).expect("it is caught"), 5);
+    assert_eq!(rig.code().reclaim().expect("the system has a barrier").freed, 2);
+}
