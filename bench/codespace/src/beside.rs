@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use crate::clock::{cpu_time, cpu_time_of, own_clock};
 use crate::findings::Result;
 
-/// The share of a slice in which each thread must have had a processor.
-const RAN: f64 = 0.97;
+/// The share of a slice in which each thread must have had a processor, by its own CPU clock.
+pub(crate) const RAN: f64 = 0.97;
+/// The same where threads also wait in the kernel for what they asked it to do, which is part of the figure.
+pub(crate) const RAN_OR_WAITED: f64 = 0.6;
 /// How long the first thread waits for the other one to run.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -78,8 +80,8 @@ impl Other<'_> {
         true
     }
 
-    /// Times `work`; `None` if the two threads did not both run all the time.
-    pub(crate) fn slice(&self, work: impl FnOnce() -> Result<()>) -> Result<Option<Slice>> {
+    /// Times `work`; `None` if not both threads had a processor for a share of `ran` of the time.
+    pub(crate) fn slice(&self, ran: f64, work: impl FnOnce() -> Result<()>) -> Result<Option<Slice>> {
         if !self.wait_until_it_runs() {
             return Ok(None);
         }
@@ -90,7 +92,7 @@ impl Other<'_> {
         let time = start.elapsed().as_nanos() as f64;
         let after = self.0.progress.0.load(Ordering::Relaxed);
         let (own, other) = (cpu_time() - own, cpu_time_of(self.0.clock.load(Ordering::Acquire)) - other);
-        let have_run = own >= RAN * time && other >= RAN * time;
+        let have_run = own >= ran * time && other >= ran * time;
         Ok(have_run.then_some(Slice { time, progress: (after - before) as f64 }))
     }
 }

@@ -153,13 +153,14 @@ impl<'s> Packed<'s> {
 /// How a driver calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// `call rel32`, back to back.
-    Near,
-    /// What the space writes into a window of 8 bytes.
-    Window,
-    /// `call [rip + disp32]`, back to back.
+    /// `call rel32`, as the space writes it.
+    Direct,
+    /// `call [rip + disp32]`.
     Slot,
 }
+
+/// The bytes of each call of a driver, whatever its form: how close calls are matters more than their form.
+const WINDOW: usize = 8;
 
 /// Code that calls a list of functions, one after the other.
 pub(crate) struct Driver<'f> {
@@ -177,28 +178,23 @@ impl<'f> Driver<'f> {
                 slots.push(writer.space.slot(entry.address)?);
             }
         }
-        let (opcode, window): (&[u8], usize) = match form {
-            Form::Near => (&[0xe8], 5),
-            Form::Window => (&[], 8),
-            Form::Slot => (&[0xff, 0x15], 6),
-        };
-        let code = writer.place(window * entries.len() + 1, |buffer| {
+        let code = writer.place(WINDOW * entries.len() + 1, |buffer| {
             for (index, entry) in entries.iter().enumerate() {
-                let start = index * window;
-                if form == Form::Window {
-                    let window = start as u32..(start + window) as u32;
+                let start = index * WINDOW;
+                let Some(slot) = slots.get(index) else {
+                    let window = start as u32..(start + WINDOW) as u32;
                     buffer.call(window, entry.address, None, Patching::InPlace)?;
                     continue;
-                }
-                let field = start + opcode.len();
-                let to = slots.get(index).map_or(entry.address, Slot::address);
-                let Reach::Rel32(displacement) = buffer.reach(field, to) else {
-                    return Err("a function of the same space is out of reach".into());
                 };
-                buffer.bytes_mut()[start..field].copy_from_slice(opcode);
-                buffer.bytes_mut()[field..field + 4].copy_from_slice(&displacement.to_le_bytes());
+                let field = start + WINDOW - 4;
+                let Reach::Rel32(displacement) = buffer.reach(field, slot.address()) else {
+                    return Err("a slot is out of reach of its space".into());
+                };
+                // nop of two bytes; call [rip + ..]
+                buffer.bytes_mut()[start..field].copy_from_slice(&[0x66, 0x90, 0xff, 0x15]);
+                buffer.bytes_mut()[field..start + WINDOW].copy_from_slice(&displacement.to_le_bytes());
             }
-            buffer.bytes_mut()[window * entries.len()] = 0xc3;
+            buffer.bytes_mut()[WINDOW * entries.len()] = 0xc3;
             Ok(())
         })?;
         Ok(Driver { code, _slots: slots, functions: PhantomData })
@@ -221,9 +217,9 @@ impl<'f> Site<'f> {
     /// A site that calls `target`.
     pub(crate) fn new<'s: 'f>(writer: &Writer<'s>, target: Entry<'f>) -> Result<Site<'f>> {
         let mut site = None;
-        let code = writer.place(9, |buffer| {
-            site = Some(buffer.call(0..8, target.address, None, Patching::InPlace)?);
-            buffer.bytes_mut()[8] = 0xc3;
+        let code = writer.place(WINDOW + 1, |buffer| {
+            site = Some(buffer.call(0..WINDOW as u32, target.address, None, Patching::InPlace)?);
+            buffer.bytes_mut()[WINDOW] = 0xc3;
             Ok(())
         })?;
         let site = site.ok_or("the code was placed without its call")?;

@@ -27,6 +27,7 @@ mod sizes;
 mod slices;
 mod throw;
 mod warm;
+mod writers;
 
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
@@ -62,6 +63,7 @@ pub struct Experiment {
 pub const EXPERIMENTS: &[Experiment] = &[
     Experiment { name: "warm", run: warm::run },
     Experiment { name: "concurrent", run: concurrent::run },
+    Experiment { name: "writers", run: writers::run },
     Experiment { name: "modes", run: modes::run },
     Experiment { name: "churn", run: churn::run },
     Experiment { name: "cold", run: cold::run },
