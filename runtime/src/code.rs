@@ -300,9 +300,9 @@ impl CodeTable {
         stubs.get(&target)?.iter().map(|stub| stub.address).find(|&address| is_near(end, address))
     }
 
-    /// Makes a jump to `target`, which stays.
-    pub(crate) fn make_stub(&self, writer: &CodeWriter, target: usize) -> Result<(), Error> {
-        let layout = Layout { size: STUB_LEN, align: STUB_LEN, lane: Lane::Stubs, hot: &[] };
+    /// Makes a jump to `target` among code of a kind. It stays.
+    pub(crate) fn make_stub(&self, writer: &CodeWriter, target: usize, lane: Lane) -> Result<(), Error> {
+        let layout = Layout { size: STUB_LEN, align: STUB_LEN, lane, hot: &[] };
         let mut buffer = writer.reserve(&layout)?;
         let address = buffer.address();
         let slot = self.slot(address..address + STUB_LEN, target)?;
@@ -356,7 +356,10 @@ impl Inner {
         if let Some(program) = &body.program {
             program.lock().forget(owner, &body);
         }
-        if let Some(observers) = &self.observers {
+        // An allocation in need may have used the room already; then what stands there is shown in its place.
+        if let Some(observers) = &self.observers
+            && self.space.lookup(body.start).is_none()
+        {
             observers.freed(body.start);
         }
     }

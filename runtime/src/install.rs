@@ -12,7 +12,7 @@
 //! load of an address. Jumps and the calls that code makes out of its way have no room for that: where their target is out of
 //! reach they go to a stub that jumps there, made once for each target. A site's return offset follows the call's form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -93,6 +93,7 @@ pub struct Pending<'b> {
     table: &'b CodeTable,
     writer: &'b CodeWriter,
     artifact: &'b Artifact,
+    lane: Lane,
     buffer: CodeBuf<'b>,
     filled: Filled,
 }
@@ -118,6 +119,10 @@ pub(crate) struct Subject<'p> {
 pub(crate) struct Missing {
     targets: Vec<(RelocTarget, usize)>,
 }
+
+/// How many stubs were made for each address.
+#[derive(Debug, Default)]
+pub(crate) struct Made(BTreeMap<usize, u32>);
 
 impl Missing {
     /// Notes that a field that ends at `end` must lead to `address`.
@@ -159,23 +164,39 @@ impl<'t> Batch<'t> {
             Layout { size: artifact.code.len(), align: artifact.align.max(1) as usize, lane, hot: &hot };
         let buffer = self.writer().reserve(&layout)?;
         let filled = Filled::default();
-        Ok(Pending { table: self.table, writer: self.writer(), artifact, buffer, filled })
+        Ok(Pending { table: self.table, writer: self.writer(), artifact, lane, buffer, filled })
     }
 
-    /// Makes what is missing; `made` is what was made before.
+    /// Makes what is missing for code among code of this kind.
     pub(crate) fn provide(
         &self,
         missing: Missing,
-        made: &mut BTreeSet<usize>,
+        made: &mut Made,
+        lane: Lane,
     ) -> Result<(), (RelocTarget, InstallError)> {
-        for (target, address) in missing.targets {
-            if !made.insert(address) {
-                return Err((target, InstallError::OutOfReach { target, address }));
-            }
-            self.table.make_stub(self.writer(), address).map_err(|error| (target, error.into()))?;
-        }
-        Ok(())
+        provide(self.table, self.writer(), missing, made, lane)
     }
+}
+
+/// Makes stubs: beside other stubs, and if that was tried and is too far away, among the code that needs them.
+fn provide(
+    table: &CodeTable,
+    writer: &CodeWriter,
+    missing: Missing,
+    made: &mut Made,
+    lane: Lane,
+) -> Result<(), (RelocTarget, InstallError)> {
+    for (target, address) in missing.targets {
+        let tried = made.0.entry(address).or_default();
+        *tried += 1;
+        let lane = match *tried {
+            1 => Lane::Stubs,
+            2 => lane,
+            _ => return Err((target, InstallError::OutOfReach { target, address })),
+        };
+        table.make_stub(writer, address, lane).map_err(|error| (target, error.into()))?;
+    }
+    Ok(())
 }
 
 impl Drop for Batch<'_> {
@@ -216,19 +237,14 @@ impl Pending<'_> {
         mut resolve: impl FnMut(RelocTarget) -> Option<usize>,
     ) -> Result<Located, InstallError> {
         let subject = Subject { method, program: None };
-        let mut made = BTreeSet::new();
+        let mut made = Made::default();
         loop {
             let mut missing = Missing::default();
             self.link(&subject, &mut resolve, &mut missing)?;
             if missing.is_empty() {
                 break;
             }
-            for (target, address) in missing.targets {
-                if !made.insert(address) {
-                    return Err(InstallError::OutOfReach { target, address });
-                }
-                self.table.make_stub(self.writer, address)?;
-            }
+            provide(self.table, self.writer, missing, &mut made, self.lane).map_err(|(_, error)| error)?;
         }
         Ok(self.publish_body(&subject, None).1)
     }
@@ -251,6 +267,10 @@ impl Pending<'_> {
         let mut words = BTreeMap::new();
         for reloc in &artifact.relocs {
             let address = address_of(reloc.target)?;
+            // What a call may meet for a while must not become a value, or the target of a jump, for good.
+            if matches!(reloc.target, RelocTarget::Method(_)) && address == stubs::unlinked_address() {
+                return Err(InstallError::Unresolved { target: reloc.target });
+            }
             match reloc.kind {
                 RelocKind::Rel4 => self.fill_distance(reloc, address, missing)?,
                 RelocKind::Load => self.fill_load(reloc, address, &mut words)?,

@@ -19,7 +19,6 @@
 //! [`crate::fault`] turns a wild one into an error where the system notices it. With [`Verify::Off`] a release
 //! build also takes it that the IL is well-formed.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -39,7 +38,7 @@ use crate::context::Context;
 use crate::entry::Entry;
 use crate::helpers;
 use crate::host::Host;
-use crate::install::{Missing, Pending, Subject};
+use crate::install::{Made, Missing, Pending, Subject};
 use crate::layout::Slot;
 use crate::links::{Links, Pin, Program};
 use crate::raise::Raise;
@@ -319,7 +318,7 @@ impl Jit {
         for (method, pending) in methods.iter().zip(&pending) {
             addresses[*method] = pending.address();
         }
-        let mut made = BTreeSet::new();
+        let mut made = Made::default();
         loop {
             let mut links = self.program.lock();
             let missing = self.link(methods, &mut pending, &addresses, &links)?;
@@ -328,7 +327,7 @@ impl Jit {
             }
             // Making stubs may need room, and making room may need the lock.
             drop(links);
-            batch.provide(missing, &mut made).map_err(|(target, error)| {
+            batch.provide(missing, &mut made, self.options.lane).map_err(|(target, error)| {
                 let name = match target {
                     RelocTarget::Method(method) => self.name(method),
                     _ => format!("{target:?}"),

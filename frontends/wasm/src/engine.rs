@@ -93,7 +93,8 @@ impl Compiled {
         self.jit.as_ref()
     }
 
-    /// The address by which a method of the module is called.
+    /// The address by which a method of the module is called. Its native code stays there from then on, so that it cannot be
+    /// evicted: tables, references and other modules may keep the address.
     pub(crate) fn code_address(&self, method: MethodId) -> u64 {
         match &self.jit {
             Some(jit) => jit.method_address(method).map_or(0, |address| address as u64),

@@ -2,7 +2,7 @@
 
 use dagwood_runtime::{EvictError, Pin};
 
-use crate::rig::{Rig, evicted, index, nobody, with_leaf};
+use crate::rig::{Rig, SOURCE, evicted, index, nobody, with_leaf};
 
 #[test]
 fn callers_of_an_evicted_method_fault_by_name_until_it_is_compiled_again() {
@@ -55,7 +55,12 @@ fn callers_that_are_evicted_and_compiled_again_meet_whatever_is_there() {
     // The caller first: its callee has no code, and had some.
     rig.compile(&with_leaf(7), &[rig.method("caller")]).expect("it compiles again");
     assert_eq!(evicted(rig.call("caller", 1).expect_err("no callee")), Some(rig.method("leaf")));
-    rig.compile(&with_leaf(7), &[rig.method("leaf")]).expect("it compiles again");
+    // One that wants the address of what is gone is refused: it could not be told where the new code is.
+    rig.evict(&["catches", "outer"]).expect("nothing pins them");
+    let jumps = SOURCE.replacen("tail_call @target(%x)", "tail_call @outer(%x)", 1);
+    let refused = rig.compile(&jumps, &[rig.method("jumps")]).expect_err("its target has no code");
+    assert!(refused.to_string().contains("address is not known"), "{refused}");
+    rig.compile(&with_leaf(7), &[rig.method("leaf"), rig.method("catches")]).expect("they compile again");
     assert_eq!(rig.call("catches", 1).expect("all are there"), 150);
 }
 
@@ -76,7 +81,7 @@ fn what_cannot_be_evicted_is_refused_by_name_and_nothing_is_evicted() {
     rig.code().reclaim().expect("the system has a barrier");
     let live = rig.code().stats().live;
     let old = rig.jit.method_address(rig.method("target")).expect("it has code");
-    rig.compile(crate::rig::SOURCE, &[rig.method("target")]).expect("it compiles");
+    rig.compile(SOURCE, &[rig.method("target")]).expect("it compiles");
     rig.code().reclaim().expect("the system has a barrier");
     assert_eq!(rig.code().stats().live, live + 1);
     assert_eq!(rig.jit.method_at(old), Some(rig.method("target")));
