@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::ptr;
 
 use crate::call::{self, Patching};
-use crate::index::{self, Chunk, TRAILER};
+use crate::index::{Chunk, TRAILER};
+use crate::marks;
 use crate::{
     CallSite, Code, CodeWriter, Error, GRANULE, HotEdge, INT3, Lane, LoadForm, PAGE, Protection, Reach, Slot,
     classes,
@@ -48,6 +49,16 @@ pub struct CodeBuf<'w> {
     pub(crate) is_draft: bool,
 }
 
+/// The fields of a buffer, which has to be put together again.
+pub(crate) struct BufferParts<'w> {
+    pub(crate) chunk: &'w Chunk,
+    pub(crate) to: *mut u8,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) kind: Kind,
+    pub(crate) is_draft: bool,
+}
+
 /// What a function has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -57,7 +68,7 @@ pub(crate) enum Kind {
     Pages,
 }
 
-impl CodeBuf<'_> {
+impl<'w> CodeBuf<'w> {
     /// Where the code will run: what its references to itself and to others are to be computed from.
     #[inline]
     pub fn address(&self) -> usize {
@@ -123,37 +134,29 @@ impl CodeBuf<'_> {
     /// Ends the writing. `owner` is what lookups and [`crate::CodeSpace::reclaim`] say about the code. It may run once its address has
     /// reached the thread that is to run it by any means that synchronises: a lock, a channel, an atomic store with
     /// `Release` ordering.
-    #[inline]
+    #[inline(always)]
     pub fn publish(self, owner: usize) -> Code {
-        let this = ManuallyDrop::new(self);
-        let end = this.granules().end * GRANULE;
-        let words = index::trailer(this.chunk.base() + end - TRAILER, owner, this.skew(), this.len());
+        let end = self.granules().end * GRANULE;
+        let words = marks::trailer(self.chunk.base() + end - TRAILER, owner, self.skew(), self.len());
         // SAFETY: the trailer is the end of the last granule, behind the code, in the same draft or write view; it is
         // as exclusively the buffer's as the code.
         unsafe {
-            this.to.add(end - TRAILER - this.offset as usize).cast::<[u64; 2]>().write_unaligned(words)
+            self.to.add(end - TRAILER - self.offset as usize).cast::<[u64; 2]>().write_unaligned(words)
         };
-        if this.kind != Kind::Packed || this.is_draft {
-            this.finish();
+        if self.kind != Kind::Packed || self.is_draft {
+            finish(self.chunk, self.to, self.offset as usize, self.len(), self.is_draft);
         }
-        this.chunk.mark(end / GRANULE - 1);
-        this.writer.written(&this, false);
-        Code { address: this.address(), len: this.len, space: this.writer.id() }
+        self.chunk.mark(end / GRANULE - 1);
+        self.writer.written(self.chunk, self.offset, self.kind, None);
+        let code = Code { address: self.address(), len: self.len, space: self.writer.id() };
+        std::mem::forget(self);
+        code
     }
 
-    /// Copies a draft to its place, and makes pages executable that are flipped.
-    #[cold]
-    fn finish(&self) {
-        let memory = self.chunk.memory();
-        if self.is_draft {
-            let draft = self.take_draft();
-            // SAFETY: the granules are the buffer's alone, and nobody runs them yet.
-            let result = unsafe { memory.write(self.granules().start * GRANULE, &draft) };
-            result.expect("memory that was prepared can be written through its file");
-        } else if memory.mode() == Protection::Flip {
-            let result = memory.protect(self.touched_pages());
-            result.expect("pages that were made writable together can be made executable again");
-        }
+    pub(crate) fn into_parts(self) -> BufferParts<'w> {
+        let this = ManuallyDrop::new(self);
+        let CodeBuf { chunk, to, offset, len, kind, is_draft, .. } = *this;
+        BufferParts { chunk, to, offset, len, kind, is_draft }
     }
 
     /// Lets the code be written in a draft, all `int3`, of as many bytes as its granules have.
@@ -161,14 +164,6 @@ impl CodeBuf<'_> {
         debug_assert_eq!(draft.len(), self.granules().len() * GRANULE, "a draft has room for the trailer");
         self.to = Box::into_raw(draft).cast::<u8>().wrapping_add(self.skew());
         self.is_draft = true;
-    }
-
-    /// The draft, which is written no more.
-    fn take_draft(&self) -> Box<[u8]> {
-        let len = self.granules().len() * GRANULE;
-        let draft = ptr::slice_from_raw_parts_mut(self.to.wrapping_sub(self.skew()), len);
-        // SAFETY: made from such a box by `draft_in`, and taken once: by `finish`, which only `publish` calls, or by `drop`.
-        unsafe { Box::from_raw(draft) }
     }
 
     /// The bytes before the code in its first granule.
@@ -183,28 +178,62 @@ impl CodeBuf<'_> {
         let first = self.offset as usize / GRANULE;
         first..first + classes::granules(self.skew(), self.len())
     }
-
-    /// The bytes of its pages that are used, from the first page on, as offsets in the chunk.
-    fn touched_pages(&self) -> Range<usize> {
-        let (first, inside) = (self.offset as usize / PAGE, self.offset as usize % PAGE);
-        first * PAGE..(first + classes::touched_pages(inside, self.len())) * PAGE
-    }
 }
 
 impl Drop for CodeBuf<'_> {
+    // Only copies leave this function, so that a buffer need not be in memory for the sake of its drop.
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.is_draft {
-            drop(self.take_draft());
-        } else {
-            // SAFETY: as in `bytes_mut`.
-            unsafe { ptr::write_bytes(self.to, INT3, self.len()) };
-            if self.chunk.memory().mode() == Protection::Flip {
-                // Pages that stay writable are as good: nothing runs there, and the next one makes them so anyway.
-                let _ = self.chunk.memory().protect(self.touched_pages());
-            }
-        }
-        self.writer.written(self, true);
+        let CodeBuf { writer, chunk, to, offset, len, kind, is_draft } = *self;
+        discard(writer, BufferParts { chunk, to, offset, len, kind, is_draft });
     }
+}
+
+/// Copies a draft to its place, or makes pages executable that are flipped.
+#[cold]
+fn finish(chunk: &Chunk, to: *mut u8, offset: usize, len: usize, is_draft: bool) {
+    let memory = chunk.memory();
+    if is_draft {
+        let draft = take_draft(to, offset, len);
+        // SAFETY: the granules are the buffer's alone, and nobody runs them yet.
+        let result = unsafe { memory.write(offset / GRANULE * GRANULE, &draft) };
+        result.expect("memory that was prepared can be written through its file");
+    } else if memory.mode() == Protection::Flip {
+        let result = memory.protect(touched_pages(offset, len));
+        result.expect("pages that were made writable together can be made executable again");
+    }
+}
+
+/// Gives the room of a buffer back that was not published.
+#[inline(never)]
+fn discard(writer: &CodeWriter, parts: BufferParts<'_>) {
+    let BufferParts { chunk, to, offset, len, kind, is_draft } = parts;
+    let (at, size) = (offset as usize, len as usize);
+    if is_draft {
+        drop(take_draft(to, at, size));
+    } else {
+        // SAFETY: as in `bytes_mut`.
+        unsafe { ptr::write_bytes(to, INT3, size) };
+        if chunk.memory().mode() == Protection::Flip {
+            // Pages that stay writable are as good: nothing runs there, and the next one makes them so anyway.
+            let _ = chunk.memory().protect(touched_pages(at, size));
+        }
+    }
+    writer.written(chunk, offset, kind, Some(len));
+}
+
+/// The draft of a buffer, which is written no more.
+fn take_draft(to: *mut u8, offset: usize, len: usize) -> Box<[u8]> {
+    let skew = offset % GRANULE;
+    let draft = ptr::slice_from_raw_parts_mut(to.wrapping_sub(skew), classes::granules(skew, len) * GRANULE);
+    // SAFETY: made from such a box by `draft_in`, and taken once: when the buffer is published, or dropped without.
+    unsafe { Box::from_raw(draft) }
+}
+
+/// The bytes of the pages that a whole-page function uses, as offsets in its chunk.
+fn touched_pages(offset: usize, len: usize) -> Range<usize> {
+    let first = offset / PAGE;
+    first * PAGE..(first + classes::touched_pages(offset % PAGE, len)) * PAGE
 }
 
 impl fmt::Debug for CodeBuf<'_> {

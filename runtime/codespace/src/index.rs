@@ -22,6 +22,7 @@
 //!
 //! *Cost.* 2 ns; one bit for each 64 bytes and 16 bytes for each function.
 
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -95,9 +96,14 @@ impl Chunk {
         self.marks.mark(last);
     }
 
-    /// Makes granules unmarked. Only for the holder of their pages.
+    /// Takes the mark of a function's last granule away. Only for the holder of the granule's page.
     #[inline]
-    pub(crate) fn unmark(&self, granules: std::ops::Range<usize>) {
+    pub(crate) fn unmark(&self, last: usize) {
+        self.marks.unmark_one(last);
+    }
+
+    /// Takes all marks of granules away. Only for the holder of their pages.
+    pub(crate) fn unmark_all(&self, granules: Range<usize>) {
         self.marks.unmark(granules);
     }
 
@@ -129,7 +135,7 @@ impl Chunk {
 
     /// The granules of a function of this chunk.
     #[inline]
-    pub(crate) fn granules_of(&self, code: &Code) -> std::ops::Range<usize> {
+    pub(crate) fn granules_of(&self, code: &Code) -> Range<usize> {
         let first = self.granule(code.address);
         first..first + classes::granules(code.address % GRANULE, code.len())
     }

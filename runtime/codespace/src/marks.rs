@@ -88,6 +88,13 @@ impl Marks {
         word.store(word.load(Ordering::Relaxed) | 1 << (granule % bits::WORD), Ordering::Release);
     }
 
+    /// Makes a granule unmarked. Only for the holder of its page.
+    #[inline]
+    pub(crate) fn unmark_one(&self, granule: usize) {
+        let word = &self.words[granule / bits::WORD];
+        word.store(word.load(Ordering::Relaxed) & !(1 << (granule % bits::WORD)), Ordering::Release);
+    }
+
     /// Makes granules unmarked. Only for the holder of their pages.
     #[inline]
     pub(crate) fn unmark(&self, granules: Range<usize>) {

@@ -208,13 +208,13 @@ impl CodeWriter {
 
     /// Ends the writing of a whole-page function.
     #[cold]
-    pub(crate) fn pages_written(&self, buffer: &CodeBuf<'_>, is_unused: bool) {
-        let (shared, chunk) = (self.space().shared(), buffer.chunk);
+    pub(crate) fn pages_written(&self, chunk: &Chunk, offset: usize, unused_len: Option<u32>) {
+        let shared = self.space().shared();
         if chunk.memory().mode() == Protection::Session {
             chunk.memory().release();
         }
-        if is_unused {
-            let run = classes::page_run(buffer.offset as usize, buffer.len());
+        if let Some(len) = unused_len {
+            let run = classes::page_run(offset, len as usize);
             shared.give_pages(&mut shared.lane(chunk.lane()), chunk, run);
             shared.tidy(chunk.lane());
         }
@@ -230,7 +230,7 @@ impl CodeWriter {
             let Some(freed) = state.collect(chunk, span.slot) else { continue };
             let first = span.slot * SPAN_GRANULES;
             for run in bits::runs(&freed) {
-                chunk.unmark(first + run.start..first + run.end);
+                chunk.unmark_all(first + run.start..first + run.end);
                 span.runs.give(run.start, run.len());
             }
             has_more = true;

@@ -242,7 +242,7 @@ impl<'a> Release<'a> {
         let granules = chunk.granules_of(code);
         if !self.space.is_packed(granules.len()) {
             let pages = self.space.page_run(chunk, code);
-            chunk.unmark(granules);
+            chunk.unmark(granules.end - 1);
             let space = self.space;
             let (state, is_emptied) = self.lane(chunk.lane());
             space.give_pages(state, chunk, pages);
@@ -252,7 +252,7 @@ impl<'a> Release<'a> {
         if let Some(writer) = self.writer {
             let mut open = writer.open_lane(chunk.lane()).borrow_mut();
             if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN) {
-                chunk.unmark(granules.end - 1..granules.end);
+                chunk.unmark(granules.end - 1);
                 span.runs.give(granules.start % SPAN_GRANULES, granules.len());
                 return;
             }

@@ -15,10 +15,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ptr;
 
-use crate::buffer::{CodeBuf, Kind, Layout};
+use crate::buffer::{BufferParts, CodeBuf, Kind, Layout};
 use crate::classes::{self, PACKED_MAX};
 use crate::code::Retired;
-use crate::index::{LEN_MAX, TRAILER};
+use crate::index::{Chunk, LEN_MAX, TRAILER};
 use crate::pages::SPAN_GRANULES;
 use crate::placing::Need;
 use crate::span::{Fit, OpenSpan, Runs};
@@ -102,7 +102,7 @@ impl CodeWriter {
     ///
     /// [`Error::Size`] and [`Error::Align`] if there can be no such function, [`Error::Full`] if the space has no room within its limit,
     /// [`Error::Memory`], [`Error::Record`] and [`Error::System`] if the system refuses what is needed.
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&self, layout: &Layout<'_>) -> Result<CodeBuf<'_>, Error> {
         let size = layout.size;
         // What is usual: a small function without hot loops, for which the newest span has room.
@@ -119,11 +119,14 @@ impl CodeWriter {
                 return Ok(self.buffer_in(span, &fit, 0, size));
             }
         }
-        self.reserve_anywhere(layout)
+        // Taken apart and put together again, so that what is usual needs no buffer in memory, which the compiler would fill word
+        // by word and copy by two, for which the processor waits.
+        let BufferParts { chunk, to, offset, len, kind, is_draft } = self.reserve_anywhere(layout)?;
+        Ok(CodeBuf { writer: self, chunk, to, offset, len, kind, is_draft })
     }
 
     /// The buffer at a place in a span, all of whose pages are ready and can be written through its view.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn buffer_in(&self, span: &mut OpenSpan, fit: &Fit, skew: usize, size: usize) -> CodeBuf<'_> {
         let chunk = self.space.shared().chunk(span.chunk);
         let inside = span.runs.take(fit) * GRANULE + skew;
@@ -142,7 +145,7 @@ impl CodeWriter {
     /// Reserves room of any kind.
     #[cold]
     #[inline(never)]
-    fn reserve_anywhere(&self, layout: &Layout<'_>) -> Result<CodeBuf<'_>, Error> {
+    fn reserve_anywhere(&self, layout: &Layout<'_>) -> Result<BufferParts<'_>, Error> {
         let &Layout { size, align, lane, hot } = layout;
         if size == 0 || size > LEN_MAX {
             return Err(Error::Size { asked: size, limit: LEN_MAX });
@@ -152,10 +155,8 @@ impl CodeWriter {
         }
         let skew = hot::start_offset(align, size + TRAILER, hot);
         let need = Need { skew, size, align, lane, granules: classes::granules(skew, size) };
-        match self.place(&need) {
-            Ok(buffer) => Ok(buffer),
-            Err(error) => self.place_under_pressure(&need, error),
-        }
+        let placed = self.place(&need).or_else(|error| self.place_under_pressure(&need, error));
+        placed.map(CodeBuf::into_parts)
     }
 
     /// Makes room, tries again, and so on.
@@ -186,19 +187,20 @@ impl CodeWriter {
         Err(error)
     }
 
-    /// Ends the writing of a buffer; its granules are free again if it was not published.
+    /// Ends the writing of a buffer at `offset` of a chunk; if it was not published its length tells what is free again.
     #[inline]
-    pub(crate) fn written(&self, buffer: &CodeBuf<'_>, is_unused: bool) {
-        if buffer.kind != Kind::Packed {
-            return self.pages_written(buffer, is_unused);
+    pub(crate) fn written(&self, chunk: &Chunk, offset: u32, kind: Kind, unused_len: Option<u32>) {
+        let offset = offset as usize;
+        if kind != Kind::Packed {
+            return self.pages_written(chunk, offset, unused_len);
         }
-        let base = buffer.chunk.base() + buffer.offset as usize / SPAN * SPAN;
-        let mut open = self.lanes[buffer.chunk.lane() as usize].borrow_mut();
-        let span = open.span(base).expect("a span in which something is written is held");
+        let mut open = self.lanes[chunk.lane() as usize].borrow_mut();
+        let span = open
+            .span(chunk.base() + offset / SPAN * SPAN)
+            .expect("a span in which something is written is held");
         span.buffers -= 1;
-        if is_unused {
-            let granules = buffer.granules();
-            span.runs.give(granules.start % SPAN_GRANULES, granules.len());
+        if let Some(len) = unused_len {
+            span.runs.give(offset % SPAN / GRANULE, classes::granules(offset % GRANULE, len as usize));
         }
     }
 
@@ -256,13 +258,16 @@ impl CodeWriter {
             if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN)
                 && !span.view.is_null()
             {
-                let owner = chunk.owner(&code);
                 let inside = granules.start % SPAN_GRANULES;
                 let (to, bytes) = (span.view.wrapping_add(inside * GRANULE), granules.len() * GRANULE);
                 // SAFETY: the granules are the code's, which nobody runs or looks at, says the caller; they lie in the span,
-                // the view of which is mapped while it is held.
-                unsafe { ptr::write_bytes(to, INT3, bytes) };
-                chunk.unmark(granules.end - 1..granules.end);
+                // the view of which is mapped while it is held. They end with the trailer, which starts with the owner.
+                let owner = unsafe {
+                    let owner = to.add(bytes - TRAILER).cast::<usize>().read();
+                    ptr::write_bytes(to, INT3, bytes);
+                    owner
+                };
+                chunk.unmark(granules.end - 1);
                 span.runs.give(inside, granules.len());
                 return Ok(owner);
             }
