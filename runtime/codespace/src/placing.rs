@@ -68,7 +68,7 @@ impl CodeWriter {
                 let lease = idle.map_or_else(|| shared.lease_new(need.lane), Ok)?;
                 self.open_span(open, lease)?;
                 let last = open.spans.len() - 1;
-                found = open.spans[last].runs.best_aligned(need.granules, align).map(|fit| (last, fit));
+                found = open.spans[last].runs.best(need.granules, align).map(|fit| (last, fit));
             }
         }
         let (at, fit) = found.expect("there is room in a span that is held or was leased");

@@ -12,8 +12,8 @@
 //!
 //! *Why best fit.* After functions of real sizes were replaced at random six times over, first fit used 1.18 bytes for each
 //! live one, best fit among all spans 1.13. A writer looks only at the spans that it holds; so it takes a run that leaves
-//! more than a quarter of what was asked for, unless the run is large, only if the lane has no better span to hold. That
-//! gives 1.16.
+//! more than a quarter of what was asked for, unless the run is half a span, only if the lane has no better span to hold.
+//! That gives 1.16.
 
 use crate::classes::PAGE_GRANULES;
 use crate::index::ChunkRef;
@@ -29,7 +29,10 @@ pub(crate) type FreeBits = [u64; SPAN_GRANULES / bits::WORD];
 /// More than any run.
 const NO_RUN: u32 = i32::MAX as u32;
 /// A run of which any part may be taken: what is left can be used for much.
-const LARGE: u32 = SPAN_GRANULES as u32 / 4;
+const LARGE: u32 = SPAN_GRANULES as u32 / 2;
+
+/// What part of what is taken may be left of a run that is not large.
+const SLACK: u32 = 4;
 
 /// Where granules may be taken.
 #[derive(Clone, Copy, Debug)]
@@ -45,18 +48,18 @@ impl Fit {
     #[inline]
     pub(crate) fn is_good(&self) -> bool {
         let len = self.run >> 16;
-        len >= LARGE || (len - self.count) * 4 <= self.count
+        len >= LARGE || len <= self.count + self.count / SLACK
+    }
+
+    /// Less for a better fit.
+    pub(crate) fn rank(&self) -> (bool, u32) {
+        (!self.is_good(), self.run)
     }
 
     /// The pages of the span that it lies in, as bits.
     #[inline]
     pub(crate) fn pages(&self) -> u16 {
         pages_of(self.start as usize, self.count as usize)
-    }
-
-    /// The granules of the run.
-    pub(crate) fn run_len(&self) -> u32 {
-        self.run >> 16
     }
 }
 
@@ -78,26 +81,25 @@ impl Runs {
         self.runs.clear();
     }
 
-    /// The best fit for `count` granules.
+    /// The best of the good fits for `count` granules.
     #[inline]
-    pub(crate) fn best(&self, count: usize) -> Option<Fit> {
-        let bound = (count as u32) << 16;
-        let enough = |run: u32| if run >= bound { run } else { NO_RUN };
-        let best = self.runs.iter().fold(NO_RUN, |best, &run| best.min(enough(run)));
-        (best != NO_RUN).then_some(Fit { run: best, start: best & 0xffff, count: count as u32 })
+    pub(crate) fn good(&self, count: usize) -> Option<Fit> {
+        let count = count as u32;
+        let (least, most) = (count << 16, (count + count / SLACK + 1) << 16);
+        let is_good = |run: u32| (run >= least) & ((run < most) | (run >= LARGE << 16));
+        let best =
+            self.runs.iter().fold(NO_RUN, |best, &run| best.min(if is_good(run) { run } else { NO_RUN }));
+        (best != NO_RUN).then_some(Fit { run: best, start: best & 0xffff, count })
     }
 
-    /// The best fit for `count` granules from a multiple of `align` on.
-    pub(crate) fn best_aligned(&self, count: usize, align: usize) -> Option<Fit> {
-        if align == 1 {
-            return self.best(count);
-        }
+    /// The best fit for `count` granules from a multiple of `align` on: a good one if there is any.
+    pub(crate) fn best(&self, count: usize, align: usize) -> Option<Fit> {
         let (count, align) = (count as u32, align as u32);
         let fits = self.runs.iter().copied().filter_map(|run| {
             let start = (run & 0xffff).next_multiple_of(align);
             (start + count <= (run & 0xffff) + (run >> 16)).then_some(Fit { run, start, count })
         });
-        fits.min_by_key(|fit| fit.run)
+        fits.min_by_key(Fit::rank)
     }
 
     /// Takes what was found, since when nothing was taken or given.
@@ -246,7 +248,7 @@ mod tests {
     use super::*;
 
     fn take(runs: &mut Runs, count: usize, align: usize) -> Option<usize> {
-        let fit = runs.best_aligned(count, align)?;
+        let fit = runs.best(count, align)?;
         Some(runs.take(&fit))
     }
 

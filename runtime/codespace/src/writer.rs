@@ -61,8 +61,8 @@ impl OpenLane {
     /// The best fit among the newest spans.
     pub(crate) fn best(&self, count: usize, align: usize) -> Option<(usize, Fit)> {
         let newest = self.spans.iter().enumerate().rev().take(KEPT);
-        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best_aligned(count, align)?)));
-        fits.min_by_key(|(_, fit)| (!fit.is_good(), fit.run_len()))
+        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
+        fits.min_by_key(|(_, fit)| fit.rank())
     }
 
     /// Room for one more span.
@@ -111,8 +111,7 @@ impl CodeWriter {
             let mut open = self.lanes[layout.lane as usize].borrow_mut();
             if layout.align.is_power_of_two()
                 && let Some(span) = open.spans.last_mut()
-                && let Some(fit) = span.runs.best(granules)
-                && fit.is_good()
+                && let Some(fit) = span.runs.good(granules)
                 && span.is_touched(&fit)
                 && !span.view.is_null()
             {
