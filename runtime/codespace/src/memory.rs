@@ -162,6 +162,13 @@ impl Memory {
                 self.map_view(&file)?;
             }
             state.file = Some(file);
+        } else {
+            // Whether the system allows it shows here: once there is code it would be too late.
+            // SAFETY: the place is ours and nothing uses its first page, which is as before afterwards.
+            unsafe {
+                system::protect(self.base, PAGE, Access::Execute)?;
+                system::protect(self.base, PAGE, Access::None)?;
+            }
         }
         state.occupied = true;
         self.prepared.store(0, Ordering::Relaxed);

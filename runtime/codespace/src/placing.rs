@@ -138,13 +138,14 @@ impl CodeWriter {
         let end = end.min(chunk.pages() - first);
         let mut page = pages.trailing_zeros() as usize;
         while page < end {
-            page += (span.touched >> page).trailing_ones() as usize;
-            let count = ((span.touched >> page).trailing_zeros() as usize).min(end.saturating_sub(page));
+            // A run of pages without memory, or with; one of the two is empty.
+            let touched = u32::from(span.touched) >> page;
+            let count = (touched.trailing_zeros() as usize).min(end - page);
             if count > 0 {
                 shared.prepare(chunk, first + page..first + page + count)?;
                 span.touched |= (((1_u32 << count) - 1) << page) as u16;
-                page += count;
             }
+            page += count.max(touched.trailing_ones() as usize);
         }
         Ok(())
     }

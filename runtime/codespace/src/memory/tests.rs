@@ -301,10 +301,8 @@ fn memory_may_deny_being_both_written_and_executed() {
             let memory = memory(mode, Seal::IfPossible);
             write_and_call(&memory, 0);
         }
-        let flipped = memory(Protection::Flip, Seal::Off);
-        // SAFETY: the tests have the memory to themselves.
-        unsafe { flipped.prepare(0..PAGE) }.expect("pages can be prepared");
-        let refused = flipped.protect(0..PAGE).expect_err("that is what is denied");
+        let place = region().take(CHUNK).expect("there are addresses");
+        let refused = Memory::map(place, Protection::Flip, Seal::Off).expect_err("that is what is denied");
         assert!(system::is_refusal(&refused), "{refused:?}");
     });
 }
