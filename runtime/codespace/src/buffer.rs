@@ -9,8 +9,8 @@ use crate::call::{self, Patching};
 use crate::index::{Chunk, TRAILER};
 use crate::marks;
 use crate::{
-    CallSite, Code, CodeWriter, Error, GRANULE, HotEdge, INT3, Lane, LoadForm, PAGE, Protection, Reach, Slot,
-    classes,
+    CallSite, Code, CodeWriter, Error, GRANULE, HotEdge, INT3, Lane, LoadForm, PAGE, Protection, Reach,
+    STUB_LEN, Slot, classes,
 };
 
 /// What a function needs.
@@ -126,6 +126,18 @@ impl<'w> CodeBuf<'w> {
         call::load_address(bytes, address, value, slot.map(Slot::address))
     }
 
+    /// Writes a stub of [`STUB_LEN`] bytes at `offset` of the code, which jumps to where `slot` says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Range`] if there is no room, [`Error::OutOfReach`] if the slot is out of reach.
+    pub fn stub(&mut self, offset: u32, slot: &Slot) -> Result<(), Error> {
+        let address = self.address().wrapping_add(offset as usize);
+        let window = self.window(offset..offset.saturating_add(STUB_LEN as u32), "a stub")?;
+        window.copy_from_slice(&call::stub(address, slot.address())?);
+        Ok(())
+    }
+
     fn window(&mut self, window: Range<u32>, what: &'static str) -> Result<&mut [u8], Error> {
         let (start, end) = (window.start as usize, window.end as usize);
         self.bytes_mut().get_mut(start..end).ok_or(Error::Range { what, start, end })
@@ -211,7 +223,7 @@ fn discard(writer: &CodeWriter, parts: BufferParts<'_>) {
     let (at, size) = (offset as usize, len as usize);
     if is_draft {
         drop(take_draft(to, at, size));
-    } else {
+    } else if writer.space().shared().check_process().is_ok() {
         // SAFETY: as in `bytes_mut`.
         unsafe { ptr::write_bytes(to, INT3, size) };
         if chunk.memory().mode() == Protection::Flip {

@@ -57,6 +57,8 @@ pub enum Error {
         /// What.
         what: &'static str,
     },
+    /// The process was forked from the one that made the space, and shares the memory of its code: it must not write there.
+    Forked,
     /// The system refused.
     System {
         /// What it was asked to do.
@@ -93,6 +95,7 @@ impl fmt::Display for Error {
                 write!(f, "{start:#x}..{end:#x} is no place for {what}")
             }
             Error::Unsupported { what } => write!(f, "the protection of the code space does not allow {what}"),
+            Error::Forked => f.write_str("code of the process that this one was forked from cannot be written"),
             Error::System { attempt, errno } => {
                 write!(f, "cannot {attempt}: {}", std::io::Error::from_raw_os_error(errno))
             }

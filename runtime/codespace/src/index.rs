@@ -33,7 +33,7 @@ use crate::record::UnwindRecord;
 use crate::{CHUNK, Code, Error, GRANULE, Lane, PAGE, classes};
 
 pub use crate::marks::Found;
-pub(crate) use crate::marks::{LEN_MAX, TRAILER, trailer};
+pub(crate) use crate::marks::{LEN_MAX, TRAILER};
 
 /// What is known of a chunk besides which of its parts are free.
 #[derive(Debug)]
@@ -98,12 +98,12 @@ impl Chunk {
 
     /// Takes the mark of a function's last granule away. Only for the holder of the granule's page.
     #[inline]
-    pub(crate) fn unmark(&self, last: usize) {
+    pub(crate) fn unmark_one(&self, last: usize) {
         self.marks.unmark_one(last);
     }
 
     /// Takes all marks of granules away. Only for the holder of their pages.
-    pub(crate) fn unmark_all(&self, granules: Range<usize>) {
+    pub(crate) fn unmark(&self, granules: Range<usize>) {
         self.marks.unmark(granules);
     }
 
@@ -238,7 +238,7 @@ impl Directory {
     #[inline]
     pub(crate) fn find(&self, address: usize) -> Option<ChunkRef> {
         let mask = self.places.len() - 1;
-        let mut at = address / CHUNK & mask;
+        let mut at = (address / CHUNK) & mask;
         loop {
             let chunk = ChunkRef(ptr::NonNull::new(self.places[at].load(Ordering::Acquire))?);
             let found = self.get(chunk);

@@ -178,9 +178,8 @@ impl LaneState {
         let span = &mut heap.slots[slot];
         debug_assert_eq!(span.state, State::Held, "only a held span is given back");
         // What others freed meanwhile.
-        bits::runs(&span.free).for_each(|run| {
-            chunk.unmark_all(slot * SPAN_GRANULES + run.start..slot * SPAN_GRANULES + run.end)
-        });
+        bits::runs(&span.free)
+            .for_each(|run| chunk.unmark(slot * SPAN_GRANULES + run.start..slot * SPAN_GRANULES + run.end));
         span.free.iter_mut().zip(free).for_each(|(here, theirs)| *here |= theirs);
         span.state = State::Idle;
         span.touched = touched;
@@ -207,7 +206,7 @@ impl LaneState {
             span.longest = 1;
             return false;
         }
-        chunk.unmark_all(granules);
+        chunk.unmark(granules);
         let longest = bits::run_around(&span.free, inside).len() as u16;
         let at = At { heap: chunk.number() as u32, slot: slot as u32 };
         if longest <= span.longest && longest as usize != SPAN_GRANULES {

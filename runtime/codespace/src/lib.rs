@@ -1,5 +1,4 @@
 //! Executable memory near the program.
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "while the parts are joined")]
 
 #[cfg(feature = "gdb")]
 mod batch;

@@ -42,7 +42,7 @@ use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
@@ -54,8 +54,6 @@ use crate::{Error, INT3, PAGE, Protection, Seal};
 
 /// What is answered to who writes where there is no memory.
 const VACANT: Error = Error::Unsupported { what: "writing to a vacant chunk" };
-/// What is answered in a forked process, which shares the memory of its parent's code.
-const FORKED: Error = Error::Unsupported { what: "writing in a forked process" };
 /// Random addresses that are tried for a write view.
 const VIEW_TRIES: u32 = 4;
 /// The system maps the pages of so many bytes when one of them is read for the first time, if they are there.
@@ -148,7 +146,7 @@ impl Memory {
 
     /// A forked process has flipped pages of its own, and nothing else.
     fn check_process(&self) -> Result<(), Error> {
-        if self.process.is_another() && self.mode != Protection::Flip { Err(FORKED) } else { Ok(()) }
+        if self.process.is_another() && self.mode != Protection::Flip { Err(Error::Forked) } else { Ok(()) }
     }
 
     /// Maps memory where there is none.
@@ -414,16 +412,6 @@ impl Memory {
         unsafe { self.store(offset, 4, |to| AtomicU32::from_ptr(to.cast()).store(value, Ordering::Release)) }
     }
 
-    /// Stores eight bytes that may be running, at a multiple of eight.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Memory::store_u8`].
-    pub(crate) unsafe fn store_u64(&self, offset: usize, value: u64) -> Result<(), Error> {
-        // SAFETY: the caller's promise; `store` checks the alignment.
-        unsafe { self.store(offset, 8, |to| AtomicU64::from_ptr(to.cast()).store(value, Ordering::Release)) }
-    }
-
     /// Calls `store` with a pointer to the `size` bytes at `offset`, a multiple of `size`, in the write view.
     fn store(&self, offset: usize, size: usize, store: impl FnOnce(*mut u8)) -> Result<(), Error> {
         self.check(&(offset..offset + size));
@@ -453,7 +441,7 @@ impl Memory {
             // SAFETY: the pages are ours, and nobody uses them, says the caller.
             return unsafe {
                 system::discard(base, pages.len())
-                    .and_then(|()| system::protect(base, pages.len(), Access::None))
+                    .and_then(|()| system::protect(base, pages.len(), Access::Read))
             };
         }
         if state.file.is_some() {
@@ -466,8 +454,8 @@ impl Memory {
         }
     }
 
-    /// Gives all the memory back, and makes the addresses inaccessible until [`Memory::occupy`]. A sealed chunk only gives
-    /// its memory back: it stays occupied, all zero. Returns whether it is vacant.
+    /// Gives all the memory back. The addresses read as zero until [`Memory::occupy`], since a lookup may just be reading there, and
+    /// allow no more. A sealed chunk only gives its memory back: it stays occupied, all zero. Returns whether it is vacant.
     ///
     /// # Safety
     ///
@@ -480,7 +468,7 @@ impl Memory {
         let mut state = self.lock();
         assert_eq!(state.holders, 0, "nobody writes to a chunk that is vacated");
         // SAFETY: the place is ours, and nobody uses it, says the caller.
-        unsafe { system::map_nothing(At::Over(self.base), self.len) }?;
+        unsafe { system::map_zeros(self.base, self.len) }?;
         self.unmap_view();
         state.file = None;
         state.occupied = false;

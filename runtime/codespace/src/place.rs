@@ -179,7 +179,7 @@ impl Reservation {
 
     /// How many places were tried, this one included.
     pub fn tries(&self) -> u32 {
-        self.place.tries
+        self.place.tries()
     }
 }
 

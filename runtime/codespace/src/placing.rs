@@ -231,7 +231,7 @@ impl CodeWriter {
             let Some(freed) = state.collect(chunk, span.slot) else { continue };
             let first = span.slot * SPAN_GRANULES;
             for run in bits::runs(&freed) {
-                chunk.unmark_all(first + run.start..first + run.end);
+                chunk.unmark(first + run.start..first + run.end);
                 span.runs.give(run.start, run.len());
             }
             has_more = true;

@@ -119,6 +119,9 @@ impl Shared {
         let Some(chunk) = self.directory.chunk(code.address()) else {
             return Err(Refused { error: Error::NotCode { address: code.address() }, code });
         };
+        if let Err(error) = self.check_process() {
+            return Err(Refused { code, error });
+        }
         let owner = chunk.owner(&code);
         let granules = chunk.granules_of(&code);
         let start = granules.start * GRANULE;
@@ -157,6 +160,7 @@ struct Ready<'a> {
 
 impl<'a> Ready<'a> {
     fn new(space: &'a Shared, writer: Option<&'a CodeWriter>) -> Result<Ready<'a>, Error> {
+        space.check_process()?;
         let mut items = space.quarantine.reclaim(space.domain, |retired| space.unlist(retired))?;
         items.sort_unstable_by_key(|retired| retired.code.address());
         let mut ready = Ready { space, writer, items, filled: 0, told: 0, result: Ok(()) };
@@ -242,7 +246,7 @@ impl<'a> Release<'a> {
         let granules = chunk.granules_of(code);
         if !self.space.is_packed(granules.len()) {
             let pages = self.space.page_run(chunk, code);
-            chunk.unmark(granules.end - 1);
+            chunk.unmark_one(granules.end - 1);
             let space = self.space;
             let (state, is_emptied) = self.lane(chunk.lane());
             space.give_pages(state, chunk, pages);
@@ -252,7 +256,7 @@ impl<'a> Release<'a> {
         if let Some(writer) = self.writer {
             let mut open = writer.open_lane(chunk.lane()).borrow_mut();
             if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN) {
-                chunk.unmark(granules.end - 1);
+                chunk.unmark_one(granules.end - 1);
                 span.runs.give(granules.start % SPAN_GRANULES, granules.len());
                 return;
             }

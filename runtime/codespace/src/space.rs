@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::classes::{self, PACKED_MAX};
 use crate::code::Retired;
+use crate::fork::Process;
 use crate::index::{Chunk, ChunkRef, Directory, Found};
 use crate::lane::{LaneState, Lease, TakenPages};
 use crate::memory::Memory;
@@ -33,6 +34,8 @@ pub struct CodeSpace(Arc<Shared>);
 pub(crate) struct Shared {
     /// Tells the code of this space from that of others.
     pub(crate) id: u32,
+    /// Only the process that made the space writes code.
+    pub(crate) process: Process,
     pub(crate) protection: Protection,
     seal: Seal,
     packing: Packing,
@@ -84,6 +87,7 @@ impl CodeSpace {
         let pieces = (options.max_bytes / CHUNK).min(PIECES_MAX / 2) * 2 + 64;
         let mut shared = Shared {
             id,
+            process: Process::this()?,
             protection: options.protection,
             seal: options.seal,
             packing: options.packing,
@@ -236,6 +240,11 @@ impl Shared {
         }
     }
 
+    /// Fails in a forked process, which shares the memory of its parent's code and must not write it.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        if self.process.is_another() { Err(Error::Forked) } else { Ok(()) }
+    }
+
     /// The bytes in use.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
@@ -367,6 +376,10 @@ impl Shared {
 
     /// Gives memory back that a lane has too much of: whole chunks that are not used, then pages.
     pub(crate) fn tidy(&self, lane: Lane) {
+        // A forked process shares the memory of its parent.
+        if self.process.is_another() {
+            return;
+        }
         loop {
             let Some(chunk) = self.lane(lane).start_vacating() else { break };
             let chunk = self.directory.get(chunk);

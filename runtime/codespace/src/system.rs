@@ -31,6 +31,7 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     None,
+    Read,
     Write,
     Execute,
 }
@@ -39,6 +40,7 @@ impl Access {
     fn prot(self) -> ProtFlags {
         match self {
             Access::None => ProtFlags::empty(),
+            Access::Read => ProtFlags::READ,
             Access::Write => ProtFlags::READ | ProtFlags::WRITE,
             Access::Execute => ProtFlags::READ | ProtFlags::EXEC,
         }
@@ -78,6 +80,18 @@ pub(crate) unsafe fn map_nothing(at: At, len: usize) -> Result<usize, Error> {
     unsafe { map_private(at, len, Access::None) }.map_err(Error::system(RESERVE))
 }
 
+/// Maps `len` bytes of zeros that can only be read over what is at `base`. They take no memory.
+///
+/// # Safety
+///
+/// The caller owns the range and nobody uses what is in it, but for reading it.
+pub(crate) unsafe fn map_zeros(base: usize, len: usize) -> Result<(), Error> {
+    const VACATE: &str = "give memory of code back";
+    may_fail(VACATE)?;
+    // SAFETY: the caller vouches for the range. Who reads it meanwhile reads what was there or zeros: it is replaced at once.
+    unsafe { map_private(At::Over(base), len, Access::Read) }.map(drop).map_err(Error::system(VACATE))
+}
+
 /// Maps something else over `len` bytes that are given back: nothing, or zeros that can be written. Says
 /// whether that was possible. If not they stay as they are.
 ///
@@ -94,7 +108,7 @@ pub(crate) unsafe fn map_back(base: usize, len: usize, access: Access) -> bool {
 /// As for [`map_nothing`].
 unsafe fn map_private(at: At, len: usize, access: Access) -> Result<usize, Errno> {
     let (address, flags) = at.parts();
-    let flags = if access == Access::None { flags | MapFlags::NORESERVE } else { flags };
+    let flags = if access != Access::Write { flags | MapFlags::NORESERVE } else { flags };
     // SAFETY: the caller vouches for a range that is mapped over; with the other flags nothing is replaced.
     unsafe { rustix::mm::mmap_anonymous(address, len, access.prot(), MapFlags::PRIVATE | flags) }
         .map(|base| base.expose_provenance())
@@ -132,7 +146,7 @@ pub(crate) unsafe fn unmap(base: usize, len: usize) -> bool {
 /// The caller owns the range; nobody uses it in a way that is not allowed afterwards.
 pub(crate) unsafe fn protect(base: usize, len: usize, access: Access) -> Result<(), Error> {
     let attempt = match access {
-        Access::None => "protect memory",
+        Access::None | Access::Read => "protect memory",
         Access::Write => "make memory writable",
         Access::Execute => EXECUTE,
     };

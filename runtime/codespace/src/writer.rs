@@ -114,6 +114,7 @@ impl CodeWriter {
                 && let Some(fit) = span.runs.good(granules)
                 && span.is_touched(&fit)
                 && !span.view.is_null()
+                && !self.space.shared().process.is_another()
             {
                 return Ok(self.buffer_in(span, &fit, 0, size));
             }
@@ -152,6 +153,7 @@ impl CodeWriter {
         if !align.is_power_of_two() || align > PAGE {
             return Err(Error::Align { asked: align });
         }
+        self.space.shared().check_process()?;
         let skew = hot::start_offset(align, size + TRAILER, hot);
         let need = Need { skew, size, align, lane, granules: classes::granules(skew, size) };
         let placed = self.place(&need).or_else(|error| self.place_under_pressure(&need, error));
@@ -256,6 +258,7 @@ impl CodeWriter {
             let granules = chunk.granules_of(&code);
             if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN)
                 && !span.view.is_null()
+                && !shared.process.is_another()
             {
                 let inside = granules.start % SPAN_GRANULES;
                 let (to, bytes) = (span.view.wrapping_add(inside * GRANULE), granules.len() * GRANULE);
@@ -266,7 +269,7 @@ impl CodeWriter {
                     ptr::write_bytes(to, INT3, bytes);
                     owner
                 };
-                chunk.unmark(granules.end - 1);
+                chunk.unmark_one(granules.end - 1);
                 span.runs.give(inside, granules.len());
                 return Ok(owner);
             }

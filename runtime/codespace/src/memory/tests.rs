@@ -117,7 +117,6 @@ fn without_an_alias_there_is_no_writable_view_and_one_byte_is_what_can_be_patche
         memory.store_u8(65, 43).expect("one byte can be stored");
         assert_eq!(call(&memory, 64), 43);
         assert!(matches!(memory.store_u32(64, 0), Err(Error::Unsupported { .. })));
-        assert!(matches!(memory.store_u64(64, 0), Err(Error::Unsupported { .. })));
     }
 }
 
@@ -130,10 +129,6 @@ fn what_is_stored_through_the_write_view_runs() {
         unsafe {
             memory.store_u8(65, 43).expect("there is a view");
             assert_eq!(call(&memory, 64), 43);
-            memory
-                .store_u64(64, u64::from_le_bytes([0xb8, 44, 0, 0, 0, 0xc3, INT3, INT3]))
-                .expect("there is a view");
-            assert_eq!(call(&memory, 64), 44);
             memory.store_u32(64, u32::from_le_bytes([0xb8, 45, 0, 0])).expect("there is a view");
         }
         assert_eq!(call(&memory, 64), 45);
@@ -152,19 +147,19 @@ fn pages_flip_between_writable_and_executable() {
     assert_eq!((access(memory.base()).as_str(), access(memory.base() + PAGE).as_str()), ("rx", "rw"));
     // SAFETY: nobody uses the pages.
     unsafe { memory.give_back(0..2 * PAGE) }.expect("pages can be given back");
-    assert_eq!(access(memory.base()), "");
+    assert_eq!(access(memory.base()), "r");
     let place = region().take(CHUNK).expect("there is a place");
     assert!(matches!(Memory::map(place, Protection::Flip, Seal::Required), Err(Error::Unsupported { .. })));
 }
 
 #[test]
-fn a_vacant_chunk_is_inaccessible_and_can_be_occupied_again() {
+fn a_vacant_chunk_can_only_be_read_and_can_be_occupied_again() {
     for mode in MODES {
         let memory = memory(mode, Seal::Off);
         write_and_call(&memory, 7);
         // SAFETY: nobody uses the chunk.
         assert_eq!(unsafe { memory.vacate() }, Ok(true));
-        assert_eq!(access(memory.base() + 7 * PAGE), "", "{mode:?}");
+        assert_eq!(access(memory.base() + 7 * PAGE), "r", "{mode:?}");
         assert_eq!(memory.direct(), None);
         assert_write_xor_execute();
         memory.occupy().expect("memory can be mapped again");

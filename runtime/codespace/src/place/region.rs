@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Found, Home, Place, Rung, Window, anywhere, climb, reserve_in};
-use crate::system::{self, Access, At};
+use crate::system::{self, Access};
 use crate::{CHUNK, Error, Options, PAGE, Placement};
 
 /// One reserved piece of addresses, of which chunks are taken.
@@ -21,19 +21,18 @@ pub(super) struct Reserve {
     base: usize,
     len: usize,
     rung: Rung,
-    tries: u32,
     /// A bit for each chunk that is taken.
     taken: Mutex<Box<[u64]>>,
 }
 
 impl Reserve {
-    fn new(found: &Found, tries: u32) -> Result<Reserve, Error> {
+    fn new(found: &Found) -> Result<Reserve, Error> {
         let mut taken = Vec::new();
         let words = (found.len / CHUNK).div_ceil(64);
         taken.try_reserve_exact(words).map_err(|_| Error::Memory)?;
         taken.resize(words, 0);
         let taken = Mutex::new(taken.into_boxed_slice());
-        Ok(Reserve { base: found.base, len: found.len, rung: found.rung, tries, taken })
+        Ok(Reserve { base: found.base, len: found.len, rung: found.rung, taken })
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<[u64]>> {
@@ -130,7 +129,7 @@ impl Region {
                 if window.is_none() {
                     *region.anchor.get_mut() = found.base;
                 }
-                region.reserve = Some(Arc::new(Reserve::new(&found, tries)?));
+                region.reserve = Some(Arc::new(Reserve::new(&found)?));
                 found.keep();
             }
         }
