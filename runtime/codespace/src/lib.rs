@@ -35,6 +35,7 @@ mod pool;
 mod quarantine;
 mod reclaim;
 mod record;
+mod share;
 mod slot;
 mod space;
 mod span;

@@ -31,10 +31,10 @@
 mod region;
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::share::Share;
 use crate::system::{self, At};
 use crate::{CHUNK, Error, PAGE, maps, pool};
 
@@ -96,7 +96,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 enum Home {
     System,
-    Reserve(Arc<Reserve>),
+    Reserve(Share<Reserve>),
     Pool,
     /// Nobody: it stays as it is.
     Nobody,

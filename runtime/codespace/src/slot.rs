@@ -24,11 +24,12 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Error;
 use crate::call::Reach;
 use crate::place::Place;
+use crate::share::Share;
 use crate::system::{self, Access};
 
 /// The bytes of an area.
@@ -40,14 +41,14 @@ const BITS: usize = u64::BITS as usize;
 /// The slots of a space. A clone is another handle.
 #[derive(Clone)]
 pub(crate) struct Slots {
-    areas: Arc<Areas>,
+    areas: Share<Areas>,
 }
 
 impl Slots {
     /// No areas yet.
-    pub(crate) fn new() -> Slots {
+    pub(crate) fn new() -> Result<Slots, Error> {
         let state = State { areas: Vec::new(), grounds: Vec::new() };
-        Slots { areas: Arc::new(Areas { state: Mutex::new(state) }) }
+        Ok(Slots { areas: Share::new(Areas { state: Mutex::new(state) })? })
     }
 
     /// A slot that holds `target`, in reach of every instruction that ends inside `code` or right behind it. If the places
@@ -69,7 +70,7 @@ impl Slots {
             None => state.grow(code, take)?,
         };
         let word = state.areas[index].take().expect("the area has a free slot: its count is not zero");
-        let slot = Slot { word, areas: Arc::clone(&self.areas) };
+        let slot = Slot { word, areas: self.areas.clone() };
         slot.set(target);
         Ok(slot)
     }
@@ -191,7 +192,7 @@ impl Area {
 pub struct Slot {
     word: NonNull<AtomicUsize>,
     /// Keeps the memory of the word.
-    areas: Arc<Areas>,
+    areas: Share<Areas>,
 }
 
 // SAFETY: the word may be accessed by any thread: it is atomic, and its memory belongs to no thread. The areas are Send and

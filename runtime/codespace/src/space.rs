@@ -14,6 +14,7 @@ use crate::memory::Memory;
 use crate::options::Fallback;
 use crate::quarantine::Quarantine;
 use crate::record::UnwindRecord;
+use crate::share::Share;
 use crate::slot::Slots;
 use crate::{
     CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Observers, Options, PAGE, Packing,
@@ -28,7 +29,7 @@ const IDLE_PAGES: usize = (256 << 10) / PAGE;
 /// A space of executable memory. Clones are handles to the same space; it lives as long as any of them, or any of its
 /// writers. When it is dropped its code is unmapped, published or not: nothing may run there then.
 #[derive(Clone)]
-pub struct CodeSpace(Arc<Shared>);
+pub struct CodeSpace(Share<Shared>);
 
 /// What handles and writers share.
 pub(crate) struct Shared {
@@ -104,7 +105,7 @@ impl CodeSpace {
             domain: Domain::global(),
             quarantine: Quarantine::new(),
             untold: Mutex::new(Vec::new()),
-            slots: Slots::new(),
+            slots: Slots::new()?,
         };
         shared.settle_protection();
         if let Err(error) = shared.grow(Lane::Baseline, 1) {
@@ -118,10 +119,11 @@ impl CodeSpace {
             shared.settle_protection();
             shared.grow(Lane::Baseline, 1)?;
         }
-        Ok(CodeSpace(Arc::new(shared)))
+        Ok(CodeSpace(Share::new(shared)?))
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    #[inline]
+    pub(crate) fn shared(&self) -> &Shared {
         &self.0
     }
 

@@ -49,7 +49,7 @@ pub struct Report {
 impl CodeSpace {
     /// How much the space holds. Looks at each function, so it takes a while: 5 ns for each.
     pub fn stats(&self) -> Stats {
-        let shared = &**self.shared();
+        let shared = self.shared();
         let mut stats = Stats {
             waiting: shared.quarantine.len(),
             waiting_bytes: shared.quarantine.bytes(),
@@ -77,7 +77,7 @@ impl CodeSpace {
 
     /// How the space was made, and where its chunks came to stand.
     pub fn report(&self) -> Report {
-        let shared = &**self.shared();
+        let shared = self.shared();
         let memories = || shared.directory.chunks().map(|chunk| chunk.memory());
         Report {
             reserved: shared.region.reserved(),

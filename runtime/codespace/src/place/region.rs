@@ -9,9 +9,10 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Found, Home, Place, Rung, Window, anywhere, climb, reserve_in};
+use crate::share::Share;
 use crate::system::{self, Access};
 use crate::{CHUNK, Error, Options, PAGE, Placement};
 
@@ -95,7 +96,7 @@ impl Drop for Reserve {
 /// Where the chunks of a space come from.
 #[derive(Debug)]
 pub(crate) struct Region {
-    reserve: Option<Arc<Reserve>>,
+    reserve: Option<Share<Reserve>>,
     /// What later chunks stand near; zero while that is open.
     anchor: AtomicUsize,
     /// The place that was found last beyond the reserve.
@@ -129,7 +130,7 @@ impl Region {
                 if window.is_none() {
                     *region.anchor.get_mut() = found.base;
                 }
-                region.reserve = Some(Arc::new(Reserve::new(&found)?));
+                region.reserve = Some(Share::new(Reserve::new(&found)?)?);
                 found.keep();
             }
         }

@@ -43,7 +43,7 @@ fn around(address: usize) -> Range<usize> {
 
 /// Slots with one area, and code around it.
 fn start(ground: &Ground) -> (Slots, Slot, Range<usize>) {
-    let slots = Slots::new();
+    let slots = Slots::new().expect("there is memory");
     let place = ground.take().expect("there are addresses");
     let code = around(place.base());
     let slot = slots.allocate(&code, 0x1234, || Ok(place)).expect("the place is in reach");
@@ -140,7 +140,7 @@ fn a_slot_is_in_reach_of_the_code_it_was_made_for_to_the_byte() {
 #[test]
 fn a_place_out_of_reach_is_given_back() {
     let ground = Ground::new();
-    let (slots, far) = (Slots::new(), around(1 << 40));
+    let (slots, far) = (Slots::new().expect("there is memory"), around(1 << 40));
     let error = slots.allocate(&far, 0, || ground.take()).expect_err("the place is not there");
     assert!(matches!(error, Error::OutOfReach { from, .. } if from == far.start), "{error}");
     assert_eq!((slots.count(), ground.is_free()), ((0, 0), true));
@@ -165,7 +165,7 @@ fn code_far_apart_has_places_of_its_own() {
 fn a_system_call_that_fails_is_an_error_and_changes_nothing() {
     let ground = Ground::new();
     let code = around(ground.take().expect("there are addresses").base());
-    let slots = Slots::new();
+    let slots = Slots::new().expect("there is memory");
     let take = || slots.allocate(&code, 9, || ground.take());
     let mut failures = 0;
     let slot = loop {
