@@ -94,6 +94,19 @@ b2:
   return %result
 }
 
+method @asks_then_loops ($n: i64) -> (i64) {
+b0:
+  %n = entry.i64 $n
+  call_native @host(%n)
+  goto b1
+b1:
+  %m = entry.i64 $n
+  %next = call @leaf(%m)
+  poll
+  set $n, %next
+  goto b1
+}
+
 method @throws ($x: i64) -> () {
 b0:
   %x = entry.i64 $x
