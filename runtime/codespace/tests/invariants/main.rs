@@ -7,12 +7,14 @@
 //! | code and anchor reach each other, or the space says that they do not | `reach.rs` |
 //! | no line of two functions, nor of code and data; bytes stay as published; the rest is `int3` | `bytes.rs` |
 //! | lookups in signal handlers are exact | `lookups.rs` |
+//! | forked processes have no write view, and write nothing | `forks.rs` |
 //! | a limit, and who makes room; a process that may make nothing executable | `limits.rs` |
 //! | calls that are patched while they run go to one of their targets | `patches.rs` |
 //!
 //! What happens when memory runs out has a program of its own, `out_of_memory`, for its allocator.
 
 mod bytes;
+mod forks;
 mod limits;
 mod lookups;
 mod mappings;
