@@ -449,3 +449,6 @@ impl fmt::Debug for CodeSpace {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
