@@ -222,6 +222,7 @@ impl Thread {
     }
 
     /// Counts as running code, until what this returns is dropped: what leads to code is read after this.
+    #[inline]
     pub(crate) fn run(&self) -> Running<'_> {
         self.participant.enter()
     }
@@ -255,6 +256,7 @@ impl Thread {
     }
 
     /// Prepares for an entry from here. The outermost one sets the stack limit, and those inside it keep it.
+    #[inline]
     pub(crate) fn enter(&self) -> Result<Entered<'_>, NoRoom> {
         let sp = stack::pointer();
         if self.depth.get() == 0 {
