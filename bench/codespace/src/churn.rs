@@ -1,6 +1,6 @@
 //! Replacing functions of real sizes at random, every byte that is free being `int3` again.
 
-use dagwood_codespace::{CodeSpace, Options};
+use dagwood_codespace::{CodeSpace, Error, Options};
 
 use crate::Plan;
 use crate::bytes::Body;
@@ -21,13 +21,13 @@ pub(crate) fn bodies(seed: u64) -> Vec<Body> {
 
 /// Replaces as many functions as there are by those that `make` makes of `bodies`, each time one at random; `drop_one`
 /// takes back what was replaced. Returns the nanoseconds of processor time each.
-pub(crate) fn replace<F>(
+pub(crate) fn replace<F, E>(
     live: &mut [Option<F>],
     bodies: &[Body],
     random: &mut Random,
-    mut make: impl FnMut(&Body) -> Result<F>,
-    mut drop_one: impl FnMut(F) -> Result<()>,
-) -> Result<f64> {
+    mut make: impl FnMut(&Body) -> Result<F, E>,
+    mut drop_one: impl FnMut(F) -> Result<(), E>,
+) -> Result<f64, E> {
     let start = cpu_time();
     for body in bodies {
         let place = &mut live[random.below(LIVE)];
@@ -40,7 +40,7 @@ pub(crate) fn replace<F>(
 }
 
 /// Fills a space with one function of each size.
-pub(crate) fn fill<'s>(writer: &Writer<'s>, bodies: &[Body]) -> Result<Vec<Option<Function<'s>>>> {
+pub(crate) fn fill<'s>(writer: &Writer<'s>, bodies: &[Body]) -> Result<Vec<Option<Function<'s>>>, Error> {
     bodies.iter().map(|body| writer.publish(body).map(Some)).collect()
 }
 

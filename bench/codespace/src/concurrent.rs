@@ -8,10 +8,10 @@ use dagwood_codespace::{CodeSpace, Options};
 use crate::Plan;
 use crate::beside::{Other, RAN, RAN_OR_WAITED, beside};
 use crate::bytes::Body;
-use crate::findings::{Findings, Result, Section, Target};
+use crate::findings::{Failure, Findings, Result, Section, Target};
 use crate::function::{Looping, Writer};
 use crate::peer::Mapped;
-use crate::slices::{SLICE, Samples};
+use crate::slices::{LONG_SLICE, SLICE, Samples};
 
 /// The bytes of the function.
 pub(crate) const LEN: usize = 400;
@@ -19,13 +19,11 @@ pub(crate) const LEN: usize = 400;
 pub(crate) const BATCH: usize = 64;
 /// Slices of each kind that a full run wants.
 pub(crate) const WANTED: usize = 1_000;
-/// Slices, in nanoseconds, in which enough is retired that reclaiming has its share of each.
-pub(crate) const LONG_SLICE: f64 = 1e6;
 /// A quarantine, in bytes, with which a barrier comes once in ten thousand of these functions.
 const LARGE_QUARANTINE: usize = 4 << 20;
 
 /// Does `step` for about so many nanoseconds; says how often it did it.
-pub(crate) fn for_a_slice(slice: f64, mut step: impl FnMut() -> Result<()>) -> Result<usize> {
+pub(crate) fn for_a_slice<E>(slice: f64, mut step: impl FnMut() -> Result<(), E>) -> Result<usize, E> {
     let (start, mut done) = (Instant::now(), 0);
     while (start.elapsed().as_nanos() as f64) < slice {
         for _ in 0..BATCH {
@@ -54,10 +52,18 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(name: &'static str, slice: f64, ran: f64, mut step: impl FnMut() -> Result<()> + 'a) -> Work<'a> {
+    fn new<E>(
+        name: &'static str,
+        slice: f64,
+        ran: f64,
+        mut step: impl FnMut() -> Result<(), E> + 'a,
+    ) -> Work<'a>
+    where
+        Failure: From<E>,
+    {
         Work {
             name,
-            run: Box::new(move || for_a_slice(slice, &mut step)),
+            run: Box::new(move || Ok(for_a_slice(slice, &mut step)?)),
             ran,
             is_goal: false,
             own: Samples::EMPTY,
@@ -70,7 +76,7 @@ impl<'a> Work<'a> {
     fn nothing() -> Work<'a> {
         Work::new("nothing", SLICE, RAN, || {
             spin_loop();
-            Ok(())
+            Ok::<_, Failure>(())
         })
     }
 

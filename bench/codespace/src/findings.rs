@@ -3,8 +3,12 @@
 use std::error::Error;
 use std::fmt::Display;
 
-/// The result of anything here that can fail; the error is one sentence for the user.
-pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+/// Why an experiment cannot go on: one sentence for the user.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// The result of anything here that can fail. What is timed fails with an error of its own: to box one takes memory to
+/// return it in, which costs as much as what is timed.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// What a figure should be.
 #[derive(Clone, Copy, Debug, PartialEq)]

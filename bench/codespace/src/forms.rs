@@ -1,6 +1,6 @@
 //! What the form of a call costs where there are many callees.
 
-use dagwood_codespace::{CodeSpace, Options};
+use dagwood_codespace::{CodeSpace, Error, Options};
 
 use crate::Plan;
 use crate::bytes::Body;
@@ -16,7 +16,7 @@ fn compare(count: usize, seed: u64, rounds: usize) -> Result<[f64; 2]> {
     let space = CodeSpace::new(&Options::default())?;
     let writer = Writer::new(&space);
     let functions: Vec<Function<'_>> =
-        Body::short(count, 1, seed).iter().map(|body| writer.publish(body)).collect::<Result<_>>()?;
+        Body::short(count, 1, seed).iter().map(|body| writer.publish(body)).collect::<Result<_, Error>>()?;
     let mut order: Vec<Entry<'_>> = functions.iter().map(Function::entry).collect();
     Random::new(seed + 1).shuffle(&mut order);
     let mut ways = Vec::new();

@@ -14,11 +14,12 @@ use std::mem::transmute;
 use std::ptr::without_provenance;
 use std::sync::atomic::AtomicU64;
 
-use dagwood_codespace::{CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Layout, Patching, Reach, Slot};
+use dagwood_codespace::{
+    CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Error, Layout, Patching, Reach, Slot,
+};
 
 use crate::beside::Signals;
 use crate::bytes::{Body, FRAME, LOOP};
-use crate::findings::Result;
 
 /// A way to write into a space that lives for `'s`.
 pub(crate) struct Writer<'s> {
@@ -33,8 +34,8 @@ impl<'s> Writer<'s> {
     }
 
     /// Places and publishes `body`.
-    #[inline]
-    pub(crate) fn publish(&self, body: &Body) -> Result<Function<'s>> {
+    #[inline(always)]
+    pub(crate) fn publish(&self, body: &Body) -> Result<Function<'s>, Error> {
         let bytes = body.bytes();
         let mut buffer = self.writer.reserve(&Layout::new(bytes.len()))?;
         buffer.bytes_mut().copy_from_slice(bytes);
@@ -42,35 +43,43 @@ impl<'s> Writer<'s> {
     }
 
     /// Takes a function back at once.
-    #[inline]
-    pub(crate) fn free(&self, function: Function<'s>) -> Result<()> {
+    #[inline(always)]
+    pub(crate) fn free(&self, function: Function<'s>) -> Result<(), Error> {
         // SAFETY: the function is given by value, so no call of it is under way and nothing holds its address.
         unsafe { self.writer.free(function.code) }?;
         Ok(())
     }
 
     /// Takes a function out, to be freed when no thread can run it; reclaims whenever that is worthwhile.
-    #[inline]
-    pub(crate) fn retire(&self, function: Function<'s>) -> Result<()> {
+    #[inline(always)]
+    pub(crate) fn retire(&self, function: Function<'s>) -> Result<(), Error> {
         self.writer.retire(function.code)?;
-        if self.space.is_reclaim_due() {
-            self.writer.reclaim(&mut |_| ())?;
-        }
+        if self.space.is_reclaim_due() { self.reclaim() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn reclaim(&self) -> Result<(), Error> {
+        self.writer.reclaim(&mut |_| ())?;
         Ok(())
     }
 
-    /// Publishes what `fill` writes into `len` bytes.
-    fn place(&self, len: usize, fill: impl FnOnce(&mut CodeBuf<'_>) -> Result<()>) -> Result<Code> {
+    /// Publishes what `fill` writes into `len` bytes, and says what it says.
+    fn place<T>(
+        &self,
+        len: usize,
+        fill: impl FnOnce(&mut CodeBuf<'_>) -> Result<T, Error>,
+    ) -> Result<(Code, T), Error> {
         let mut buffer = self.writer.reserve(&Layout::new(len))?;
-        fill(&mut buffer)?;
-        Ok(buffer.publish(0))
+        let filled = fill(&mut buffer)?;
+        Ok((buffer.publish(0), filled))
     }
 
-    fn place_bytes(&self, bytes: &[u8]) -> Result<Code> {
-        self.place(bytes.len(), |buffer| {
+    fn place_bytes(&self, bytes: &[u8]) -> Result<Code, Error> {
+        let (code, ()) = self.place(bytes.len(), |buffer| {
             buffer.bytes_mut().copy_from_slice(bytes);
             Ok(())
-        })
+        })?;
+        Ok(code)
     }
 }
 
@@ -125,14 +134,14 @@ pub(crate) struct Packed<'s> {
 
 impl<'s> Packed<'s> {
     /// Places `bodies` one after the other.
-    pub(crate) fn new(writer: &Writer<'s>, bodies: &[Body]) -> Result<Packed<'s>> {
+    pub(crate) fn new(writer: &Writer<'s>, bodies: &[Body]) -> Result<Packed<'s>, Error> {
         let mut offsets = Vec::with_capacity(bodies.len());
         let mut len = 0;
         for body in bodies {
             offsets.push(len);
             len += body.bytes().len().next_multiple_of(dagwood_codespace::GRANULE);
         }
-        let code = writer.place(len, |buffer| {
+        let (code, ()) = writer.place(len, |buffer| {
             for (body, &offset) in bodies.iter().zip(&offsets) {
                 buffer.bytes_mut()[offset..offset + body.bytes().len()].copy_from_slice(body.bytes());
             }
@@ -171,14 +180,18 @@ pub(crate) struct Driver<'f> {
 
 impl<'f> Driver<'f> {
     /// A driver that calls `entries` in their order.
-    pub(crate) fn new<'s: 'f>(writer: &Writer<'s>, entries: &[Entry<'f>], form: Form) -> Result<Driver<'f>> {
+    pub(crate) fn new<'s: 'f>(
+        writer: &Writer<'s>,
+        entries: &[Entry<'f>],
+        form: Form,
+    ) -> Result<Driver<'f>, Error> {
         let mut slots = Vec::new();
         if form == Form::Slot {
             for entry in entries {
                 slots.push(writer.space.slot(entry.address)?);
             }
         }
-        let code = writer.place(WINDOW * entries.len() + 1, |buffer| {
+        let (code, ()) = writer.place(WINDOW * entries.len() + 1, |buffer| {
             for (index, entry) in entries.iter().enumerate() {
                 let start = index * WINDOW;
                 let Some(slot) = slots.get(index) else {
@@ -188,7 +201,7 @@ impl<'f> Driver<'f> {
                 };
                 let field = start + WINDOW - 4;
                 let Reach::Rel32(displacement) = buffer.reach(field, slot.address()) else {
-                    return Err("a slot is out of reach of its space".into());
+                    return Err(Error::OutOfReach { from: buffer.address() + field, to: slot.address() });
                 };
                 // nop of two bytes; call [rip + ..]
                 buffer.bytes_mut()[start..field].copy_from_slice(&[0x66, 0x90, 0xff, 0x15]);
@@ -215,14 +228,11 @@ pub(crate) struct Site<'f> {
 
 impl<'f> Site<'f> {
     /// A site that calls `target`.
-    pub(crate) fn new<'s: 'f>(writer: &Writer<'s>, target: Entry<'f>) -> Result<Site<'f>> {
-        let mut site = None;
-        let code = writer.place(WINDOW + 1, |buffer| {
-            site = Some(buffer.call(0..WINDOW as u32, target.address, None, Patching::InPlace)?);
+    pub(crate) fn new<'s: 'f>(writer: &Writer<'s>, target: Entry<'f>) -> Result<Site<'f>, Error> {
+        let (code, site) = writer.place(WINDOW + 1, |buffer| {
             buffer.bytes_mut()[WINDOW] = 0xc3;
-            Ok(())
+            buffer.call(0..WINDOW as u32, target.address, None, Patching::InPlace)
         })?;
-        let site = site.ok_or("the code was placed without its call")?;
         Ok(Site { code, site, space: writer.space })
     }
 
@@ -234,7 +244,7 @@ impl<'f> Site<'f> {
 
     /// Makes it call `target` from now on.
     #[inline]
-    pub(crate) fn patch(&self, target: Entry<'f>) -> Result<()> {
+    pub(crate) fn patch(&self, target: Entry<'f>) -> Result<(), Error> {
         // SAFETY: the site was published with the code, which is never freed, and the target stays as long as the site.
         unsafe { self.space.patch_call(self.site, target.address) }?;
         Ok(())
@@ -249,7 +259,7 @@ pub(crate) struct Looping<'s> {
 
 impl<'s> Looping<'s> {
     /// Publishes the loop.
-    pub(crate) fn new(writer: &Writer<'s>) -> Result<Looping<'s>> {
+    pub(crate) fn new(writer: &Writer<'s>) -> Result<Looping<'s>, Error> {
         Ok(Looping { code: writer.place_bytes(LOOP)?, space: PhantomData })
     }
 
@@ -271,7 +281,7 @@ pub(crate) struct Frame<'s> {
 
 impl<'s> Frame<'s> {
     /// Publishes the frame.
-    pub(crate) fn new(writer: &Writer<'s>) -> Result<Frame<'s>> {
+    pub(crate) fn new(writer: &Writer<'s>) -> Result<Frame<'s>, Error> {
         Ok(Frame { code: writer.place_bytes(FRAME)?, space: PhantomData })
     }
 

@@ -1,6 +1,6 @@
 //! Calling many short functions in random order: packed by the space, packed ideally, and each on pages of its own.
 
-use dagwood_codespace::{CodeSpace, Options, Packing};
+use dagwood_codespace::{CodeSpace, Error, Options, Packing};
 
 use crate::Plan;
 use crate::bytes::Body;
@@ -13,7 +13,7 @@ use crate::slices::{Samples, Way, take_turns};
 const NAMES: [&str; 3] = ["packed by the space", "packed ideally", "page classes"];
 
 /// Publishes each body.
-fn publish<'s>(writer: &Writer<'s>, bodies: &[Body]) -> Result<Vec<Function<'s>>> {
+fn publish<'s>(writer: &Writer<'s>, bodies: &[Body]) -> Result<Vec<Function<'s>>, Error> {
     bodies.iter().map(|body| writer.publish(body)).collect()
 }
 

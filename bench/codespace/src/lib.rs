@@ -32,7 +32,7 @@ mod writers;
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 
-pub use findings::{Figure, Findings, Result, Section, Target};
+pub use findings::{Failure, Figure, Findings, Result, Section, Target};
 
 /// How the experiments are run.
 pub struct Plan {

@@ -31,9 +31,7 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
         .zip(&writers)
         .map(|((name, ..), writer)| {
             Way::new(&format!("warm 400 B, {name}"), |times| {
-                for _ in 0..times {
-                    writer.free(writer.publish(&body)?)?;
-                }
+                (0..times).try_for_each(|_| writer.free(writer.publish(&body)?))?;
                 Ok(())
             })
         })

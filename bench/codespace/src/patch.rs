@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dagwood_codespace::{CodeSpace, Options};
+use dagwood_codespace::{CodeSpace, Error, Options};
 
 use crate::Plan;
 use crate::beside::beside;
@@ -31,10 +31,10 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
     let quiet = Site::new(&writer, targets[0])?;
 
     let mut section = Section::new(&["patching a call (ns)", HEAD[0], HEAD[1], HEAD[2], HEAD[3]]);
-    let patches = |site: &Site<'_>, times: usize| -> Result<()> {
+    let patches = |site: &Site<'_>, times: usize| -> Result<(), Error> {
         (0..times).try_for_each(|turn| site.patch(targets[turn & 1]))
     };
-    let mut ways = [Way::new("patch a call", |times| patches(&quiet, times))?];
+    let mut ways = [Way::new("patch a call", |times| Ok(patches(&quiet, times)?))?];
     take_turns(plan.rounds(1_000), &mut ways)?;
     report(&ways[0].name, &ways[0].samples, &mut section, findings);
     findings.conclude("patch a call", ways[0].samples.min(), "ns", Target::AtMost(15.0));

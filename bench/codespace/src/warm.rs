@@ -10,7 +10,7 @@ use crate::bytes::Body;
 use crate::findings::{Findings, Result, Section, Target};
 use crate::function::Writer;
 use crate::peer::Mapped;
-use crate::slices::{HEAD, Way, report, take_turns};
+use crate::slices::{HEAD, LONG_SLICE, Way, report, take_turns};
 
 /// The bytes of the function.
 const LEN: usize = 400;
@@ -28,35 +28,29 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
     let alive = RefCell::new(Vec::with_capacity(ALIVE));
     let mut ways = [
         Way::new("alloc + write 400 B + publish + free", |times| {
-            for _ in 0..times {
-                one.free(one.publish(&body)?)?;
-            }
+            (0..times).try_for_each(|_| one.free(one.publish(&body)?))?;
             Ok(())
         })?,
         Way::new("the same, 1,000 alive, then all freed", |times| {
             let mut alive = alive.borrow_mut();
-            for start in (0..times).step_by(ALIVE) {
+            (0..times).step_by(ALIVE).try_for_each(|start| {
                 for _ in 0..ALIVE.min(times - start) {
                     alive.push(many.publish(&body)?);
                 }
-                for function in alive.drain(..) {
-                    many.free(function)?;
-                }
-            }
+                alive.drain(..).try_for_each(|function| many.free(function))
+            })?;
             Ok(())
         })?,
-        Way::new("the same, retired and reclaimed", |times| {
-            for _ in 0..times {
-                retiring.retire(retiring.publish(&body)?)?;
-            }
+        Way::in_slices_of(LONG_SLICE, "the same, retired and reclaimed", |times| {
+            (0..times).try_for_each(|_| retiring.retire(retiring.publish(&body)?))?;
             Ok(())
         })?,
         Way::new("the first, called once too", |times| {
-            for _ in 0..times {
+            (0..times).try_for_each(|_| {
                 let function = one.publish(&body)?;
                 function.call();
-                one.free(function)?;
-            }
+                one.free(function)
+            })?;
             Ok(())
         })?,
         Way::new("the writes alone: 400 B, int3", |times| {
@@ -93,7 +87,7 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
         report(&way.name, &way.samples, &mut section, findings);
     }
     section
-        .note("slices of about 200 µs take turns; retired code is reclaimed whenever the space asks for it");
+        .note("slices of about 200 µs, of 1 ms where code is retired, take turns; it is reclaimed whenever the space says it is due");
     findings.sections.push(section);
     let [freed, batch, reclaimed, _, _, _, mapped] = ways.map(|way| way.samples.min());
     for (name, value) in [("freed", freed), ("1,000 alive, freed", batch), ("retired", reclaimed)] {

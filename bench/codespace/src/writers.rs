@@ -3,15 +3,15 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dagwood_codespace::{CodeSpace, Options};
+use dagwood_codespace::{CodeSpace, Error, Options};
 
 use crate::Plan;
 use crate::beside::{Other, RAN, RAN_OR_WAITED, Signals, beside};
 use crate::bytes::Body;
-use crate::concurrent::{BATCH, LEN, LONG_SLICE, WANTED, for_a_slice};
+use crate::concurrent::{BATCH, LEN, WANTED, for_a_slice};
 use crate::findings::{Findings, Result, Section, Target};
 use crate::function::Writer;
-use crate::slices::{SLICE, Samples};
+use crate::slices::{LONG_SLICE, SLICE, Samples};
 
 /// Slices of one writer between slices of two, and the other way round.
 const TURN: usize = 50;
@@ -30,7 +30,8 @@ const WAYS: &[Way] = &[
 ];
 
 impl Way {
-    fn once(&self, writer: &Writer<'_>, body: &Body) -> Result<()> {
+    #[inline]
+    fn once(&self, writer: &Writer<'_>, body: &Body) -> Result<(), Error> {
         let function = writer.publish(body)?;
         if self.retires { writer.retire(function) } else { writer.free(function) }
     }
