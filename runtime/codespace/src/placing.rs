@@ -58,6 +58,9 @@ impl CodeWriter {
         let shared = self.space().shared();
         let align = (need.align / GRANULE).max(1);
         let is_bad = |found: &Option<(usize, Fit)>| found.as_ref().is_none_or(|(_, fit)| !fit.is_good());
+        if open.spans.len() > KEPT {
+            self.trim(open, KEPT);
+        }
         let mut found = open.best(need.granules, align);
         if is_bad(&found) && self.collect(open, need.lane) {
             found = open.best(need.granules, align);

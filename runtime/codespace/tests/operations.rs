@@ -84,8 +84,8 @@ struct Pending<'w> {
 struct Model<'s> {
     space: &'s CodeSpace,
     random: Random,
-    /// The lines that belong to a function or a buffer, from the first to behind the last.
-    lines: BTreeMap<usize, usize>,
+    /// The lines that belong to a function or a buffer, from the first to behind the last, and its owner.
+    lines: BTreeMap<usize, (usize, usize)>,
     live: Vec<Function>,
     /// Where and how long what was retired is, by owner.
     retired: BTreeMap<usize, (usize, usize)>,
@@ -98,15 +98,23 @@ impl<'s> Model<'s> {
         Model { space, random: Random(seed | 1), lines, live: Vec::new(), retired, last_owner: 0 }
     }
 
-    fn take_lines(&mut self, address: usize, len: usize) {
+    fn take_lines(&mut self, address: usize, len: usize, owner: usize) {
         let (start, end) = (address / GRANULE * GRANULE, (address + len).next_multiple_of(GRANULE));
-        let before = self.lines.range(..end).next_back();
-        assert!(before.is_none_or(|(_, &other)| other <= start), "{address:#x} lies on lines of its own");
-        self.lines.insert(start, end);
+        // What was retired may have been reclaimed for this allocation; that is told later.
+        while let Some((&other, &(until, other_owner))) = self.lines.range(..end).next_back()
+            && until > start
+        {
+            assert!(self.retired.contains_key(&other_owner), "{address:#x} lies on lines of its own");
+            self.lines.remove(&other);
+        }
+        self.lines.insert(start, (end, owner));
     }
 
-    fn give_lines(&mut self, address: usize) {
-        assert!(self.lines.remove(&(address / GRANULE * GRANULE)).is_some(), "{address:#x} was in use");
+    /// Whether the lines still belonged to the owner.
+    fn give_lines(&mut self, address: usize, owner: usize) -> bool {
+        let start = address / GRANULE * GRANULE;
+        let is_owner = self.lines.get(&start).is_some_and(|&(_, other)| other == owner);
+        is_owner && self.lines.remove(&start).is_some()
     }
 
     fn reserve<'w>(&mut self, writer: &'w CodeWriter) -> Option<Pending<'w>> {
@@ -120,9 +128,9 @@ impl<'s> Model<'s> {
             other => other.expect("only the limit is in the way"),
         };
         assert_eq!((buffer.address() % align, buffer.len()), (0, size));
-        self.take_lines(buffer.address(), size);
         self.last_owner += 1;
         let owner = self.last_owner;
+        self.take_lines(buffer.address(), size, owner);
         for (offset, byte) in buffer.bytes_mut().iter_mut().enumerate() {
             assert_eq!(*byte, 0xcc, "what is reserved is int3");
             *byte = pattern(owner, offset);
@@ -140,14 +148,11 @@ impl<'s> Model<'s> {
         self.live.push(function);
     }
 
-    fn abandon(&mut self, Pending { buffer, .. }: Pending<'_>) {
-        let (address, len) = (buffer.address(), buffer.len());
-        self.give_lines(address);
+    fn abandon(&mut self, Pending { buffer, owner }: Pending<'_>) {
+        let address = buffer.address();
+        assert!(self.give_lines(address, owner));
         drop(buffer);
-        // Large rooms may be given back to the system.
-        if len < 16 << 10 && self.space.stats().used_bytes > 0 {
-            assert_eq!(self.space.lookup(address), None);
-        }
+        assert_eq!(self.space.lookup(address), None);
     }
 
     fn some_live(&mut self) -> Option<Function> {
@@ -171,13 +176,13 @@ impl<'s> Model<'s> {
         let Some(function) = self.some_live() else { return };
         function.check(self.space);
         let address = function.code.address();
-        // SAFETY: nobody runs the code.
+        // SAFETY: nobody runs the code, and nobody keeps what a lookup said.
         let owner = unsafe {
             if self.random.below(3) > 0 { writer.free(function.code) } else { self.space.free(function.code) }
         };
         assert_eq!(owner, Ok(function.owner));
         assert_eq!(self.space.lookup(address), None);
-        self.give_lines(address);
+        assert!(self.give_lines(address, function.owner));
     }
 
     fn reclaim(&mut self, writer: &CodeWriter) {
@@ -186,9 +191,20 @@ impl<'s> Model<'s> {
         let mut freed = |found: Found| {
             let gone = self.retired.remove(&found.owner);
             assert_eq!(gone, Some((found.address, found.len)), "what is freed was retired, once");
-            assert_eq!(space.lookup(found.address), None);
-            assert!(read(found.address, found.len).iter().all(|&byte| byte == 0xcc), "what is freed is int3");
-            self.give_lines(found.address);
+            if self.give_lines(found.address, found.owner) {
+                assert_eq!(space.lookup(found.address), None);
+                // If it was reclaimed for an allocation, its memory may have been given back, by whole pages.
+                let (start, end) = (found.address, found.address + found.len);
+                for page in (start / PAGE * PAGE..end).step_by(PAGE) {
+                    let bytes = read(start.max(page), end.min(page + PAGE) - start.max(page));
+                    let is_all = |wanted: u8| bytes.iter().all(|&byte| byte == wanted);
+                    assert!(
+                        is_all(0xcc) || is_all(0),
+                        "what is freed is int3: {found:?} {:?}",
+                        &bytes[..8.min(bytes.len())]
+                    );
+                }
+            }
         };
         let result = if by_writer { writer.reclaim(&mut freed) } else { space.reclaim(&mut freed) };
         result.expect("nothing fails");
