@@ -72,6 +72,8 @@ impl CodeWriter {
                 self.open_span(open, lease)?;
                 let last = open.spans.len() - 1;
                 found = open.spans[last].runs.best(need.granules, align).map(|fit| (last, fit));
+            } else if let Some((at, _)) = found {
+                open.spans[at].runs.content_with_less();
             }
         }
         let (at, fit) = found.expect("there is room in a span that is held or was leased");

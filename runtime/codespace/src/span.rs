@@ -34,6 +34,9 @@ const LARGE: u32 = SPAN_GRANULES as u32 / 2;
 /// What part of what is taken may be left of a run that is not large.
 const SLACK: u32 = 4;
 
+/// What counts as a large run where no other span is to be had.
+const LARGE_ENOUGH: u32 = SPAN_GRANULES as u32 / 32;
+
 /// Where granules may be taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fit {
@@ -41,19 +44,18 @@ pub(crate) struct Fit {
     run: u32,
     start: u32,
     count: u32,
+    is_good: bool,
 }
 
 impl Fit {
     /// Whether little of the run would be left, or much: what is left otherwise would be hard to use.
-    #[inline]
     pub(crate) fn is_good(&self) -> bool {
-        let len = self.run >> 16;
-        len >= LARGE || len <= self.count + self.count / SLACK
+        self.is_good
     }
 
     /// Less for a better fit.
     pub(crate) fn rank(&self) -> (bool, u32) {
-        (!self.is_good(), self.run)
+        (!self.is_good, self.run)
     }
 
     /// The pages of the span that it lies in, as bits.
@@ -67,6 +69,8 @@ impl Fit {
 #[derive(Debug)]
 pub(crate) struct Runs {
     runs: Vec<u32>,
+    /// What counts as a large run.
+    large: u32,
 }
 
 impl Runs {
@@ -74,22 +78,32 @@ impl Runs {
     pub(crate) fn new() -> Result<Runs, Error> {
         let mut runs = Vec::new();
         runs.try_reserve_exact(RUNS).map_err(|_| Error::Memory)?;
-        Ok(Runs { runs })
+        Ok(Runs { runs, large: LARGE })
     }
 
+    /// Forgets all, for another span.
     pub(crate) fn clear(&mut self) {
         self.runs.clear();
+        self.large = LARGE;
+    }
+
+    /// Counts more runs as large from now on, because there is no better span: or else each function would look for one.
+    pub(crate) fn content_with_less(&mut self) {
+        self.large = LARGE_ENOUGH;
+    }
+
+    #[inline]
+    fn is_good(&self, run: u32, count: u32) -> bool {
+        (run >= self.large << 16) | (run < (count + count / SLACK + 1) << 16)
     }
 
     /// The best of the good fits for `count` granules.
     #[inline]
     pub(crate) fn good(&self, count: usize) -> Option<Fit> {
         let count = count as u32;
-        let (least, most) = (count << 16, (count + count / SLACK + 1) << 16);
-        let is_good = |run: u32| (run >= least) & ((run < most) | (run >= LARGE << 16));
-        let best =
-            self.runs.iter().fold(NO_RUN, |best, &run| best.min(if is_good(run) { run } else { NO_RUN }));
-        (best != NO_RUN).then_some(Fit { run: best, start: best & 0xffff, count })
+        let fits = |run: u32| (run >= count << 16) & self.is_good(run, count);
+        let best = self.runs.iter().fold(NO_RUN, |best, &run| best.min(if fits(run) { run } else { NO_RUN }));
+        (best != NO_RUN).then_some(Fit { run: best, start: best & 0xffff, count, is_good: true })
     }
 
     /// The best fit for `count` granules from a multiple of `align` on: a good one if there is any.
@@ -97,7 +111,8 @@ impl Runs {
         let (count, align) = (count as u32, align as u32);
         let fits = self.runs.iter().copied().filter_map(|run| {
             let start = (run & 0xffff).next_multiple_of(align);
-            (start + count <= (run & 0xffff) + (run >> 16)).then_some(Fit { run, start, count })
+            let is_good = self.is_good(run, count);
+            (start + count <= (run & 0xffff) + (run >> 16)).then_some(Fit { run, start, count, is_good })
         });
         fits.min_by_key(Fit::rank)
     }
@@ -105,7 +120,7 @@ impl Runs {
     /// Takes what was found, since when nothing was taken or given.
     #[inline]
     pub(crate) fn take(&mut self, fit: &Fit) -> usize {
-        let Fit { run, start, count } = *fit;
+        let Fit { run, start, count, .. } = *fit;
         let (first, len) = (run & 0xffff, run >> 16);
         let at = self.position(first);
         debug_assert_eq!(self.runs[at], run, "the run is there");
