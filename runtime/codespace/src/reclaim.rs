@@ -9,6 +9,7 @@
 //! and given back as one. The owner is told before the room may be used again, and with no lock held, so that it may use the
 //! space meanwhile.
 
+use std::ops::Range;
 use std::ptr;
 use std::sync::MutexGuard;
 
@@ -139,7 +140,11 @@ impl Shared {
             observers.freed(code.address());
         }
         let mut release = Release { space: self, writer, lane: None };
-        release.give(chunk, &code);
+        if self.is_packed(granules.len()) {
+            release.give(chunk, granules);
+        } else {
+            release.give_pages(chunk, &code);
+        }
         release.end();
         Ok(owner)
     }
@@ -220,9 +225,28 @@ impl Drop for Ready<'_> {
             }
         }
         let mut release = Release { space: self.space, writer: self.writer, lane: None };
-        for retired in &self.items[..self.told] {
-            let chunk = self.space.directory.chunk(retired.code.address()).expect("code lies in a chunk");
-            release.give(chunk, &retired.code);
+        let mut told = self.items[..self.told].iter().map(|retired| &retired.code).peekable();
+        while let Some(code) = told.next() {
+            let chunk = self.space.directory.chunk(code.address()).expect("code lies in a chunk");
+            let mut granules = chunk.granules_of(code);
+            if !self.space.is_packed(granules.len()) {
+                release.give_pages(chunk, code);
+                continue;
+            }
+            // Neighbours in a span are given back as one.
+            while let Some(next) = told.peek() {
+                let more = chunk.holds(next.address()).then(|| chunk.granules_of(next));
+                let Some(more) = more.filter(|more| {
+                    more.start == granules.end
+                        && !more.start.is_multiple_of(SPAN_GRANULES)
+                        && self.space.is_packed(more.len())
+                }) else {
+                    break;
+                };
+                granules.end = more.end;
+                told.next();
+            }
+            release.give(chunk, granules);
         }
         release.end();
         if self.told < self.items.len() {
@@ -242,21 +266,22 @@ struct Release<'a> {
 }
 
 impl<'a> Release<'a> {
-    fn give(&mut self, chunk: &Chunk, code: &Code) {
-        let granules = chunk.granules_of(code);
-        if !self.space.is_packed(granules.len()) {
-            let pages = self.space.page_run(chunk, code);
-            chunk.unmark_one(granules.end - 1);
-            let space = self.space;
-            let (state, is_emptied) = self.lane(chunk.lane());
-            space.give_pages(state, chunk, pages);
-            *is_emptied = true;
-            return;
-        }
+    /// Gives the pages of a function back.
+    fn give_pages(&mut self, chunk: &Chunk, code: &Code) {
+        let pages = self.space.page_run(chunk, code);
+        chunk.unmark_one(chunk.granules_of(code).end - 1);
+        let space = self.space;
+        let (state, is_emptied) = self.lane(chunk.lane());
+        space.give_pages(state, chunk, pages);
+        *is_emptied = true;
+    }
+
+    /// Gives granules of a span back, of one function or of neighbours.
+    fn give(&mut self, chunk: &Chunk, granules: Range<usize>) {
         if let Some(writer) = self.writer {
             let mut open = writer.open_lane(chunk.lane()).borrow_mut();
             if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN) {
-                chunk.unmark_one(granules.end - 1);
+                chunk.unmark(granules.clone());
                 span.runs.give(granules.start % SPAN_GRANULES, granules.len());
                 return;
             }

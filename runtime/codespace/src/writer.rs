@@ -58,11 +58,15 @@ impl OpenLane {
         self.spans.iter_mut().rev().find(|span| span.base == base)
     }
 
-    /// The best fit among the newest spans.
+    /// The best fit among the newest spans: a good one if there is any.
     pub(crate) fn best(&self, count: usize, align: usize) -> Option<(usize, Fit)> {
-        let newest = self.spans.iter().enumerate().rev().take(KEPT);
-        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
-        fits.min_by_key(|(_, fit)| fit.rank())
+        let newest = || self.spans.iter().enumerate().rev().take(KEPT);
+        let good = newest().filter_map(|(at, span)| Some((at, span.runs.good(count)?)));
+        let good = if align == 1 { good.min_by_key(|(_, fit)| fit.rank()) } else { None };
+        good.or_else(|| {
+            let fits = newest().filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
+            fits.min_by_key(|(_, fit)| fit.rank())
+        })
     }
 
     /// Room for one more span.
