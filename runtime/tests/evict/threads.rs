@@ -54,7 +54,9 @@ fn a_thread_that_loops_with_polls_lets_go_of_what_it_does_not_return_to() {
         assert_eq!(freed, 4, "three times `leaf`, and `caller`; the loop itself runs on");
         drop(stopping);
         let ended = runner.join().expect("it does not panic");
-        let CallError::Raised(raise) = ended.expect_err("it was interrupted") else { panic!("it was called") };
+        let CallError::Raised(raise) = ended.expect_err("it was interrupted") else {
+            panic!("it was called")
+        };
         assert_eq!(Interrupt::from_reason(raise.reason), Some(Interrupt::User));
         assert_eq!(rig.code().reclaim().expect("the system has a barrier").freed, 1);
     });
