@@ -166,7 +166,7 @@ fn replace(space: &CodeSpace, number: usize, has_enough: &AtomicBool) {
 
 #[test]
 fn lookups_in_signal_handlers_are_exact_about_live_code_while_other_code_changes() {
-    const ENOUGH: usize = 4000;
+    const ENOUGH: usize = 12_000;
     let _turn = turn();
     for mode in Mode::all() {
         let space = mode.space();
