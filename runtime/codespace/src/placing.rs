@@ -103,16 +103,21 @@ impl CodeWriter {
         }
     }
 
-    /// Gives spans back until at most `keep` are left of those in which nothing is being written; those with the least room first.
+    /// Gives spans back until at most `keep` are left of those in which nothing is being written; the oldest first, which is
+    /// as good as any other order.
     pub(crate) fn trim(&self, open: &mut OpenLane, keep: usize) {
-        while open.spans.iter().filter(|span| span.buffers == 0).count() > keep {
-            let idle = open.spans.iter().enumerate().filter(|(_, span)| span.buffers == 0);
-            let Some((at, _)) = idle.min_by_key(|(_, span)| span.runs.longest()) else { break };
-            let span = open.spans.remove(at);
-            let runs = self.give_span(span);
+        let mut excess = open.spans.iter().filter(|span| span.buffers == 0).count().saturating_sub(keep);
+        let mut at = 0;
+        while excess > 0 {
+            if open.spans[at].buffers > 0 {
+                at += 1;
+                continue;
+            }
+            let runs = self.give_span(open.spans.remove(at));
             if open.spare.len() < open.spare.capacity() {
                 open.spare.push(runs);
             }
+            excess -= 1;
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
 /// The most pieces of 2 MiB that a directory has room for: 128 GiB.
 const PIECES_MAX: usize = 1 << 16;
 /// The pages that a lane keeps with memory though they are free, so that what grows and shrinks is quick.
-const IDLE_PAGES: usize = (256 << 10) / PAGE;
+const IDLE_PAGES: usize = (192 << 10) / PAGE;
 
 /// A space of executable memory. Clones are handles to the same space; it lives as long as any of them, or any of its
 /// writers. When it is dropped its code is unmapped, published or not: nothing may run there then.
@@ -398,8 +398,11 @@ impl Shared {
                 break;
             }
         }
+        // More than twice as many, down to as many: so that not each function that goes pays for it.
+        let mut keep = 2 * IDLE_PAGES;
         loop {
-            let Some(TakenPages { chunk, pages }) = self.lane(lane).take_idle(IDLE_PAGES) else { break };
+            let Some(TakenPages { chunk, pages }) = self.lane(lane).take_idle(keep) else { break };
+            keep = IDLE_PAGES;
             let chunk = self.directory.get(chunk);
             // SAFETY: the pages were free, and are ours until they are given.
             let result = unsafe { chunk.memory().give_back(pages.start * PAGE..pages.end * PAGE) };

@@ -176,11 +176,6 @@ impl Runs {
         }
     }
 
-    /// The longest.
-    pub(crate) fn longest(&self) -> usize {
-        self.runs.iter().max().map_or(0, |run| (run >> 16) as usize)
-    }
-
     /// Adds granules, none of which is free here.
     pub(crate) fn add(&mut self, free: &FreeBits) {
         for run in bits::runs(free) {
@@ -261,6 +256,12 @@ pub(crate) fn boxed<T>(value: T) -> Result<Box<T>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Runs {
+        fn longest(&self) -> usize {
+            self.runs.iter().max().map_or(0, |run| (run >> 16) as usize)
+        }
+    }
 
     fn take(runs: &mut Runs, count: usize, align: usize) -> Option<usize> {
         let fit = runs.best(count, align)?;
@@ -356,5 +357,28 @@ mod tests {
         drop(held);
         assert_eq!(std::rc::Rc::strong_count(&counter), 1);
         assert_eq!(*boxed([3u64; 4]).expect("there is memory"), [3; 4]);
+    }
+
+    #[test]
+    fn a_good_fit_leaves_little_or_much() {
+        let mut runs = full();
+        assert_eq!(take(&mut runs, 1024, 1), Some(0));
+        for (start, count) in [(0, 9), (20, 11), (40, 511)] {
+            runs.give(start, count);
+        }
+        let start = |fit: Option<Fit>| fit.map(|fit| fit.start);
+        assert_eq!(start(runs.good(8)), Some(0), "8 of 9");
+        assert_eq!(start(runs.good(7)), None, "two would be left of 9, and 511 are too few");
+        assert_eq!(start(runs.best(7, 1)), Some(0), "which is the best there is");
+        runs.give(551, 1);
+        assert_eq!(start(runs.good(7)), Some(40), "half a span is much");
+        assert_eq!(start(runs.good(10)), Some(20), "but little is better");
+        assert_eq!(take(&mut runs, 100, 1), Some(40));
+        assert_eq!(start(runs.good(7)), None);
+        runs.content_with_less();
+        assert_eq!(start(runs.good(7)), Some(140));
+        runs.clear();
+        runs.give(0, 400);
+        assert_eq!(start(runs.good(7)), None, "another span asks for much again");
     }
 }
