@@ -324,3 +324,82 @@ impl Drop for Directory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Region;
+    use crate::{Options, Placement, Protection, Seal};
+
+    /// A chunk of so many pieces.
+    fn chunk(region: &Region, pieces: usize) -> Chunk {
+        let place = region.take(pieces * CHUNK).expect("there is a place");
+        let memory = Memory::map(place, Protection::Dual, Seal::Off).expect("there is memory");
+        Chunk::new(memory, None, Lane::Baseline, 0).expect("there is memory")
+    }
+
+    fn region() -> Region {
+        let options =
+            Options { placement: Placement::Anywhere, reserve_bytes: 32 << 20, ..Options::default() };
+        Region::new(&options).expect("there is room")
+    }
+
+    #[test]
+    fn each_byte_of_a_chunk_but_its_guard_leads_to_it() {
+        let (region, directory) = (region(), Directory::new(6).expect("there is memory"));
+        let mut in_use = 0;
+        for pieces in [1, 3, 1] {
+            let chunk = chunk(&region, pieces);
+            let (base, end) = (chunk.base(), chunk.base() + pieces * CHUNK);
+            assert_eq!(directory.find(base), None, "nothing is there yet");
+            let added = directory.add(chunk, in_use).expect("there is room");
+            in_use += pieces;
+            for address in [base, base + CHUNK - PAGE - 1, end - CHUNK, end - PAGE - 1] {
+                assert_eq!(directory.find(address), Some(added));
+            }
+            for address in [base.wrapping_sub(PAGE), end - PAGE, end - 1, 0, usize::MAX] {
+                assert_ne!(directory.find(address), Some(added));
+            }
+        }
+        assert_eq!(directory.chunks().count(), 3, "each chunk once, however many pieces it has");
+    }
+
+    #[test]
+    fn a_full_directory_refuses_and_stays_as_it_is() {
+        let (region, directory) = (region(), Directory::new(2).expect("there is memory"));
+        let places = directory.places.len();
+        let added =
+            (0..8).map(|in_use| directory.add(chunk(&region, 1), in_use).is_ok()).filter(|&is| is).count();
+        assert_eq!((added, directory.chunks().count()), (places * 3 / 4, places * 3 / 4));
+        assert_eq!(directory.find(1 << 40), None, "a search ends");
+    }
+
+    #[test]
+    fn a_function_is_found_from_its_first_byte_to_its_last_until_it_is_unlisted() {
+        let chunk = chunk(&region(), 1);
+        let view = chunk.memory().direct().expect("there is a view");
+        let (address, len) = (chunk.base() + 5 * PAGE + 64 + 12, 3000);
+        let code = Code { address, len: len as u32, space: 0 };
+        let granules = chunk.granules_of(&code);
+        let end = granules.end * GRANULE;
+        let words = marks::trailer(chunk.base() + end - TRAILER, 77, 12, len);
+        // SAFETY: the trailer lies in the view of a chunk that nobody else uses.
+        unsafe { view.add(end - TRAILER).cast::<[u64; 2]>().write(words) };
+        assert_eq!(chunk.lookup(address), None, "it is not marked yet");
+        chunk.mark(granules.end - 1);
+        let function = Found { address, len, owner: 77 };
+        let found = Some(function);
+        assert_eq!([address, address + 1500, address + len - 1].map(|pc| chunk.lookup(pc)), [found; 3]);
+        for pc in
+            [chunk.base(), address - 1, address + len, address + len + 200, chunk.base() + CHUNK - PAGE - 1]
+        {
+            assert_eq!(chunk.lookup(pc), None);
+        }
+        assert_eq!(chunk.functions().collect::<Vec<_>>(), [function]);
+        // SAFETY: nobody runs it.
+        assert_eq!(unsafe { chunk.unlist(&code) }, Ok(77));
+        assert_eq!((chunk.lookup(address), chunk.functions().count(), chunk.owner(&code)), (None, 0, 77));
+        chunk.unmark_one(granules.end - 1);
+        assert_eq!(chunk.lookup(address), None);
+    }
+}
