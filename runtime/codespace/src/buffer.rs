@@ -82,13 +82,13 @@ impl<'w> CodeBuf<'w> {
         self.len as usize
     }
 
-    /// The bytes, to be filled in; `int3` at first. They are not at [`CodeBuf::address`] but in a view of the same memory, or
-    /// in a copy.
+    /// The bytes, to be filled in; `int3` at first. They are not at [`CodeBuf::address`] but in a view of the same memory,
+    /// or in a copy.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: `to` points to `len` bytes of a draft that is the buffer's own, or of a write view that stays mapped while the
-        // buffer lives: its span is held, or its pages are, and with them the view. They are initialised, and reserved for
-        // this buffer alone; nobody runs them. The borrow of `self` excludes a second reference.
+        // SAFETY: `to` points to `len` bytes of a draft that is the buffer's own, or of a write view that stays mapped while
+        // the buffer lives: its span is held, or its pages are, and with them the view. They are initialised, and reserved
+        // for this buffer alone; nobody runs them. The borrow of `self` excludes a second reference.
         unsafe { std::slice::from_raw_parts_mut(self.to, self.len()) }
     }
 
@@ -97,12 +97,13 @@ impl<'w> CodeBuf<'w> {
         Reach::between(self.address().wrapping_add(offset).wrapping_add(4), target)
     }
 
-    /// Fills a window of the code with a call of `target`: direct if it is in reach, else through `slot`, which is to hold it.
+    /// Fills a window of the code with a call of `target`: direct if it is in reach, else through `slot`, which is to hold
+    /// it.
     ///
     /// # Errors
     ///
-    /// [`Error::Range`] if the window does not lie in the code or has not 6 to 15 bytes (8 to 15 if it is patched), [`Error::OutOfReach`] if
-    /// the target is out of reach and there is no slot in reach.
+    /// [`Error::Range`] if the window does not lie in the code or has not 6 to 15 bytes (8 to 15 if it is patched),
+    /// [`Error::OutOfReach`] if the target is out of reach and there is no slot in reach.
     pub fn call(
         &mut self,
         window: Range<u32>,
@@ -119,7 +120,8 @@ impl<'w> CodeBuf<'w> {
     ///
     /// # Errors
     ///
-    /// [`Error::Range`] if the window does not hold exactly one instruction of 7 bytes of these forms, [`Error::OutOfReach`] as for a call.
+    /// [`Error::Range`] if the window does not hold exactly one instruction of 7 bytes of these forms, [`Error::OutOfReach`]
+    /// as for a call.
     pub fn load(&mut self, window: Range<u32>, value: usize, slot: Option<&Slot>) -> Result<LoadForm, Error> {
         let address = self.address().wrapping_add(window.start as usize);
         let bytes = self.window(window, "a load")?;
@@ -143,9 +145,9 @@ impl<'w> CodeBuf<'w> {
         self.bytes_mut().get_mut(start..end).ok_or(Error::Range { what, start, end })
     }
 
-    /// Ends the writing. `owner` is what lookups and [`crate::CodeSpace::reclaim`] say about the code. It may run once its address has
-    /// reached the thread that is to run it by any means that synchronises: a lock, a channel, an atomic store with
-    /// `Release` ordering.
+    /// Ends the writing. `owner` is what lookups and [`crate::CodeSpace::reclaim`] say about the code. It may run once its
+    /// address has reached the thread that is to run it by any means that synchronises: a lock, a channel, an atomic store
+    /// with `Release` ordering.
     #[inline(always)]
     pub fn publish(self, owner: usize) -> Code {
         let end = self.granules().end * GRANULE;

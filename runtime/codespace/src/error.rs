@@ -94,8 +94,12 @@ impl fmt::Display for Error {
             Error::Range { what, start, end } => {
                 write!(f, "{start:#x}..{end:#x} is no place for {what}")
             }
-            Error::Unsupported { what } => write!(f, "the protection of the code space does not allow {what}"),
-            Error::Forked => f.write_str("code of the process that this one was forked from cannot be written"),
+            Error::Unsupported { what } => {
+                write!(f, "the protection of the code space does not allow {what}")
+            }
+            Error::Forked => {
+                f.write_str("code of the process that this one was forked from cannot be written")
+            }
             Error::System { attempt, errno } => {
                 write!(f, "cannot {attempt}: {}", std::io::Error::from_raw_os_error(errno))
             }

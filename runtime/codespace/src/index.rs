@@ -12,8 +12,9 @@
 //! of the same family.
 //!
 //! *Who writes.* A word of bits covers a page, hence belongs to one span or one whole-page function, and only its
-//! holder stores to it; so plain stores do. Publishing writes the trailer, then the bit with release. What is retired is *unlisted*
-//! first, by overwriting the trailer's second word, so that nobody finds it any more; its bit is cleared before its bytes are used again.
+//! holder stores to it; so plain stores do. Publishing writes the trailer, then the bit with release. What is retired is
+//! *unlisted* first, by overwriting the trailer's second word, so that nobody finds it any more; its bit is cleared before
+//! its bytes are used again.
 //!
 //! *What a lookup promises.* Of code that is published and not yet unlisted at the time, all of it. About other addresses
 //! its answer is about a moment. It may meet a trailer that is being overwritten, with anything: check bits
@@ -153,7 +154,8 @@ impl Chunk {
         let at = self.granules_of(code).end * GRANULE - TRAILER;
         let trailer: *mut u64 = self.memory.direct()?.wrapping_add(at).cast();
         // SAFETY: the code lies in the chunk, so the words lie in its write view, which stays while there is code; at is a
-        // multiple of 16. What is published is written and read as these atomics only, until somebody has the code to free it.
+        // multiple of 16. What is published is written and read as these atomics only, until somebody has the code to free
+        // it.
         Some(unsafe { [AtomicU64::from_ptr(trailer), AtomicU64::from_ptr(trailer.add(1))] })
     }
 

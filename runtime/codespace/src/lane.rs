@@ -6,12 +6,12 @@
 //!                └ what others free in it waits here, as bits, for its holder
 //! ```
 //!
-//! All of it is changed under the lane's lock, which no fast path takes. A span belongs to the lane while it is idle; a writer that
-//! holds it has its free runs, and the lane keeps the bits for what others free in it meanwhile. So nothing here
+//! All of it is changed under the lane's lock, which no fast path takes. A span belongs to the lane while it is idle; a
+//! writer that holds it has its free runs, and the lane keeps the bits for what others free in it meanwhile. So nothing here
 //! ever needs memory to free something.
 //!
-//! *Which span a writer gets.* The one of the idle spans whose longest free run is the shortest that is long enough: best fit
-//! once more, so that spans with much room stay whole until they are needed. New pages are taken if no idle span fits.
+//! *Which span a writer gets.* The one of the idle spans whose longest free run is the shortest that is long enough: best
+//! fit once more, so that spans with much room stay whole until they are needed. New pages are taken if no idle span fits.
 
 use std::ops::Range;
 
@@ -252,8 +252,8 @@ impl LaneState {
         &mut self.heaps[chunk.number()].pages
     }
 
-    /// A chunk that nothing uses and whose memory is to be given back, if another one of the lane is ready and unused too. It is nobody's
-    /// until [`LaneState::occupied`] says what became of it.
+    /// A chunk that nothing uses and whose memory is to be given back, if another one of the lane is ready and unused too.
+    /// It is nobody's until [`LaneState::occupied`] says what became of it.
     pub(crate) fn start_vacating(&mut self) -> Option<ChunkRef> {
         let mut unused =
             self.heaps.iter_mut().filter(|heap| heap.state == Occupation::Ready && heap.pages.is_unused());

@@ -10,10 +10,10 @@
 //!  reserve ──► write ──► publish ──► runs ──► unlink, retire ──► grace ──► int3 ──► reserved again
 //! ```
 //!
-//! A [`CodeSpace`] hands out room for functions through [`CodeWriter`]s, one for each thread that compiles. A [`CodeBuf`] already has
-//! the address at which its code will run; [`CodeBuf::publish`] makes it code, which [`CodeSpace::lookup`] finds by
-//! any address inside it. Code that nothing leads to any more is retired; once no thread can be running it, its bytes become `int3` and
-//! are used again.
+//! A [`CodeSpace`] hands out room for functions through [`CodeWriter`]s, one for each thread that compiles. A [`CodeBuf`]
+//! already has the address at which its code will run; [`CodeBuf::publish`] makes it code, which [`CodeSpace::lookup`] finds
+//! by any address inside it. Code that nothing leads to any more is retired; once no thread can be running it, its bytes
+//! become `int3` and are used again.
 //!
 //! *Why two views.* Code is filled in through one mapping while it has its address in the other, so that no page changes its
 //! protection: publishing costs no system call and disturbs no thread that runs code nearby. *Why near.* A call of the
@@ -57,20 +57,21 @@
 //!
 //! # What the user does
 //!
-//! * *Enters.* A thread that runs code is a [`Participant`] of the space's domain, and has entered while it does. Before code is retired
-//!   everything that leads to it is changed: patched calls, slots, tables. No safe function here relies on either: whoever
-//!   calls code, which is `unsafe`, vouches for both.
-//! * *Keeps frame pointers*, if anything is to unwind through the code: a panic, a debugger, a profiler. Functions begin with `push rbp;
-//!   mov rbp, rsp` and keep `rbp`. One unwind record covers a chunk; it restores `rbp`, `rsp` and the return address alone,
-//!   so whoever calls such code from Rust, and may be unwound to, must have saved the other callee-saved registers.
+//! * *Enters.* A thread that runs code is a [`Participant`] of the space's domain, and has entered while it does. Before
+//!   code is retired everything that leads to it is changed: patched calls, slots, tables. No safe function here relies on
+//!   either: whoever calls code, which is `unsafe`, vouches for both.
+//! * *Keeps frame pointers*, if anything is to unwind through the code: a panic, a debugger, a profiler. Functions begin
+//!   with `push rbp; mov rbp, rsp` and keep `rbp`. One unwind record covers a chunk; it restores `rbp`, `rsp` and the return
+//!   address alone, so whoever calls such code from Rust, and may be unwound to, must have saved the other callee-saved
+//!   registers.
 //! * *Makes calls through windows* ([`CodeBuf::call`]): direct where the target is in reach, else through a [`Slot`].
 //!
 //! # Guarantees
 //!
 //! * No mapping is writable and executable, not even for a moment ([`Protection`] says how).
 //! * Functions are disjoint and share no cache line. A published byte changes only by patching.
-//! * Bytes that were given out and hold no code are `int3`: padding, what was abandoned, what was freed. Bytes that were never given
-//!   out are zero.
+//! * Bytes that were given out and hold no code are `int3`: padding, what was abandoned, what was freed. Bytes that were
+//!   never given out are zero.
 //! * Nothing is used again before its grace period has passed, or its owner has vouched for it ([`CodeSpace::free`]).
 //! * Lookups take no lock and work in signal handlers.
 //! * What a user hands in never panics, and running out of memory is an [`Error`].
@@ -78,12 +79,14 @@
 //!
 //! # Cost
 //!
-//! Reserving, publishing and freeing a small function takes 15 ns besides writing it, and no lock. Lookups take 2 ns. A function
-//! takes up to 16 bytes more than its own, and fills its last 64; what is known about it elsewhere is less than 1 % of it. A space
-//! takes 64 MiB of addresses, and memory as it is used.
+//! Reserving, publishing and freeing a small function takes 15 ns besides writing it, and no lock. Lookups take 2 ns. A
+//! function takes up to 16 bytes more than its own, and fills its last 64; what is known about it elsewhere is less than 1 %
+//! of it. A space takes 64 MiB of addresses, and memory as it is used.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
-compile_error!("Dagwood makes machine code for Linux on x86-64 with the GNU C library, and for nothing else yet");
+compile_error!(
+    "Dagwood makes machine code for Linux on x86-64 with the GNU C library, and for nothing else yet"
+);
 
 #[cfg(feature = "gdb")]
 mod batch;
@@ -127,9 +130,9 @@ mod span;
 mod stats;
 mod sync;
 mod system;
-mod writer;
 #[cfg(test)]
 mod testing;
+mod writer;
 
 // Not in their files, which the model tests include.
 #[cfg(test)]
@@ -157,7 +160,8 @@ pub use space::CodeSpace;
 pub use stats::{Report, Stats};
 pub use writer::CodeWriter;
 
-/// Functions lie on lines of this many bytes that they share with no other, so that writing one disturbs nobody who runs another.
+/// Functions lie on lines of this many bytes that they share with no other, so that writing one disturbs nobody who runs
+/// another.
 pub const GRANULE: usize = 64;
 /// The bytes of a page.
 pub const PAGE: usize = 4096;

@@ -35,11 +35,11 @@ pub struct Reclaimed {
 }
 
 impl CodeSpace {
-    /// Frees what was retired and what no thread can run or know of any more, and says each of it to `freed`, which may use the
-    /// space. It never waits for another thread; what is not ready stays.
+    /// Frees what was retired and what no thread can run or know of any more, and says each of it to `freed`, which may use
+    /// the space. It never waits for another thread; what is not ready stays.
     ///
-    /// Code goes through two grace periods. The first call after it was retired makes lookups find it no more, if no thread runs
-    /// it; the next one frees it, if each thread that may have looked it up has left since or named what it needs. An
+    /// Code goes through two grace periods. The first call after it was retired makes lookups find it no more, if no thread
+    /// runs it; the next one frees it, if each thread that may have looked it up has left since or named what it needs. An
     /// allocation that finds no room reclaims too; what it frees is said to the next call's `freed`, so that an address said
     /// there may already be that of other code: the owner tells which code it was.
     ///
@@ -58,8 +58,8 @@ impl CodeSpace {
 }
 
 impl CodeWriter {
-    /// Hands what it retired to the space and reclaims, as [`CodeSpace::reclaim`] does; quicker for what lies in the writer's own
-    /// spans.
+    /// Hands what it retired to the space and reclaims, as [`CodeSpace::reclaim`] does; quicker for what lies in the
+    /// writer's own spans.
     ///
     /// # Errors
     ///

@@ -77,8 +77,8 @@ impl CodeSpace {
     ///
     /// # Errors
     ///
-    /// [`Error::System`] if the system refuses what is asked for, [`Error::Unsupported`] if the options exclude each other, and
-    /// [`Error::Memory`].
+    /// [`Error::System`] if the system refuses what is asked for, [`Error::Unsupported`] if the options exclude each other,
+    /// and [`Error::Memory`].
     pub fn new(options: &Options) -> Result<CodeSpace, Error> {
         static IDS: AtomicU32 = AtomicU32::new(0);
         let id = IDS
@@ -185,8 +185,8 @@ impl CodeSpace {
     ///
     /// # Errors
     ///
-    /// [`Error::Range`] if the call is not one to be patched, [`Error::OutOfReach`] if the target is, [`Error::NotCode`] if the site is
-    /// not in the space, and [`Error::Unsupported`] if the protection does not allow it.
+    /// [`Error::Range`] if the call is not one to be patched, [`Error::OutOfReach`] if the target is, [`Error::NotCode`] if
+    /// the site is not in the space, and [`Error::Unsupported`] if the protection does not allow it.
     ///
     /// # Safety
     ///
@@ -195,8 +195,8 @@ impl CodeSpace {
     pub unsafe fn patch_call(&self, site: CallSite, target: usize) -> Result<(), Error> {
         let patch = site.patch(target)?;
         let chunk = self.0.directory.chunk(patch.address).ok_or(Error::NotCode { address: patch.address })?;
-        // SAFETY: the site's field is four aligned bytes of code, which nobody writes but by patching, says the caller; whoever runs
-        // the call goes to the old target or the new one.
+        // SAFETY: the site's field is four aligned bytes of code, which nobody writes but by patching, says the caller;
+        // whoever runs the call goes to the old target or the new one.
         unsafe { chunk.memory().store_u32(patch.address - chunk.base(), patch.value) }
     }
 
@@ -204,7 +204,8 @@ impl CodeSpace {
     ///
     /// # Errors
     ///
-    /// [`Error::NotCode`] if no code of the space has the address, and [`Error::Unsupported`] or [`Error::System`] if it cannot be written.
+    /// [`Error::NotCode`] if no code of the space has the address, and [`Error::Unsupported`] or [`Error::System`] if it
+    /// cannot be written.
     ///
     /// # Safety
     ///

@@ -7,9 +7,9 @@
 //!
 //! A writer holds some spans of each lane, so that a large function does not make it abandon the room that
 //! is left for small ones. While it holds a span nobody else takes granules of it or changes its bits, so that
-//! reserving, publishing and retiring a small function take no lock, no atomic read-modify-write and no memory. What others free in its spans
-//! waits with the lane, until the writer comes there for more room. OpenJ9 gives each compilation thread a whole code cache
-//! for the same end.
+//! reserving, publishing and retiring a small function take no lock, no atomic read-modify-write and no memory. What others
+//! free in its spans waits with the lane, until the writer comes there for more room. OpenJ9 gives each compilation thread a
+//! whole code cache for the same end.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -100,12 +100,13 @@ impl CodeWriter {
 
     /// Reserves room for a function, filled with `int3`. Any number of buffers may be written at once.
     ///
-    /// If there is no room, what was retired is reclaimed, and then the space's [`crate::Pressure`] is asked, before it fails.
+    /// If there is no room, what was retired is reclaimed, and then the space's [`crate::Pressure`] is asked, before it
+    /// fails.
     ///
     /// # Errors
     ///
-    /// [`Error::Size`] and [`Error::Align`] if there can be no such function, [`Error::Full`] if the space has no room within its limit,
-    /// [`Error::Memory`], [`Error::Record`] and [`Error::System`] if the system refuses what is needed.
+    /// [`Error::Size`] and [`Error::Align`] if there can be no such function, [`Error::Full`] if the space has no room
+    /// within its limit, [`Error::Memory`], [`Error::Record`] and [`Error::System`] if the system refuses what is needed.
     #[inline(always)]
     pub fn reserve(&self, layout: &Layout<'_>) -> Result<CodeBuf<'_>, Error> {
         let size = layout.size;
@@ -123,8 +124,8 @@ impl CodeWriter {
                 return Ok(self.buffer_in(span, &fit, 0, size));
             }
         }
-        // Taken apart and put together again, so that what is usual needs no buffer in memory, which the compiler would fill word
-        // by word and copy by two, for which the processor waits.
+        // Taken apart and put together again, so that what is usual needs no buffer in memory, which the compiler would fill
+        // word by word and copy by two, for which the processor waits.
         let BufferParts { chunk, to, offset, len, kind, is_draft } = self.reserve_anywhere(layout)?;
         Ok(CodeBuf { writer: self, chunk, to, offset, len, kind, is_draft })
     }
@@ -209,8 +210,8 @@ impl CodeWriter {
         }
     }
 
-    /// Takes code out that nothing leads to any more, as [`CodeSpace::retire`] does. It may stay with the writer for a while: until there are many, until
-    /// the writer reclaims, or until it is dropped.
+    /// Takes code out that nothing leads to any more, as [`CodeSpace::retire`] does. It may stay with the writer for a
+    /// while: until there are many, until the writer reclaims, or until it is dropped.
     ///
     /// # Errors
     ///

@@ -70,7 +70,11 @@ fn each_function_has_a_symbol_in_the_section_that_holds_it() {
     let stretches: Vec<_> = texts.iter().map(|text| (text.kind, text.address, text.len)).collect();
     assert_eq!(
         stretches,
-        [(NO_BITS, 0x7f00_0000_0000, 0x70), (NO_BITS, 0x7f00_0000_0100, 1), (NO_BITS, 0x7f00_0020_0000, 0x7000)]
+        [
+            (NO_BITS, 0x7f00_0000_0000, 0x70),
+            (NO_BITS, 0x7f00_0000_0100, 1),
+            (NO_BITS, 0x7f00_0020_0000, 0x7000)
+        ]
     );
     let (table, names) = (section(&sections, ".symtab"), section(&sections, ".strtab"));
     let symbols: Vec<_> = table.bytes.chunks(SYMBOL_BYTES).skip(1).collect();
