@@ -10,8 +10,10 @@ use crate::engine::{Failure, Result};
 use crate::kernels::{output_directory, root};
 use crate::report::{Report, Row, Table, Target, progress};
 
-/// What no bench measures: it is asserted by tests.
-const ELSEWHERE: &str = "random operations against a model: `cargo test --release -p dagwood-codespace`";
+/// What no bench measures: a test asserts it.
+const ELSEWHERE: &str = "random operations against a model: \
+    DAGWOOD_CODESPACE_OPERATIONS=10000000 DAGWOOD_FUZZ_SEED=1 \
+    cargo test --release -p dagwood-codespace --test operations";
 
 /// The bench.
 pub(crate) fn run(options: &Options) -> Result<Report> {

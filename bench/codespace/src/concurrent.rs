@@ -15,20 +15,18 @@ use crate::slices::{LONG_SLICE, SLICE, Samples};
 
 /// The bytes of the function.
 pub(crate) const LEN: usize = 400;
-/// What a thread does between two looks at the clock.
+/// How many functions a thread writes between two looks at the clock.
 pub(crate) const BATCH: usize = 64;
 /// Slices of each kind that a full run wants.
 pub(crate) const WANTED: usize = 1_000;
 /// A quarantine, in bytes, with which a barrier comes once in ten thousand of these functions.
 const LARGE_QUARANTINE: usize = 4 << 20;
 
-/// Does `step` for about so many nanoseconds; says how often it did it.
-pub(crate) fn for_a_slice<E>(slice: f64, mut step: impl FnMut() -> Result<(), E>) -> Result<usize, E> {
+/// Does `batch`, which does something [`BATCH`] times, for about so many nanoseconds; says how often that was.
+pub(crate) fn for_a_slice<E>(slice: f64, mut batch: impl FnMut() -> Result<(), E>) -> Result<usize, E> {
     let (start, mut done) = (Instant::now(), 0);
     while (start.elapsed().as_nanos() as f64) < slice {
-        for _ in 0..BATCH {
-            step()?;
-        }
+        batch()?;
         done += BATCH;
     }
     Ok(done)
@@ -56,14 +54,14 @@ impl<'a> Work<'a> {
         name: &'static str,
         slice: f64,
         ran: f64,
-        mut step: impl FnMut() -> Result<(), E> + 'a,
+        mut batch: impl FnMut() -> Result<(), E> + 'a,
     ) -> Work<'a>
     where
         Failure: From<E>,
     {
         Work {
             name,
-            run: Box::new(move || Ok(for_a_slice(slice, &mut step)?)),
+            run: Box::new(move || Ok(for_a_slice(slice, &mut batch)?)),
             ran,
             is_goal: false,
             own: Samples::EMPTY,
@@ -75,18 +73,18 @@ impl<'a> Work<'a> {
     /// Computes and touches no memory: what the other thread is left alone with.
     fn nothing() -> Work<'a> {
         Work::new("nothing", SLICE, RAN, || {
-            spin_loop();
+            (0..BATCH).for_each(|_| spin_loop());
             Ok::<_, Failure>(())
         })
     }
 
     fn freeing(writer: &'a Writer<'_>, body: &'a Body) -> Work<'a> {
-        let work = Work::new("freed", SLICE, RAN, || writer.free(writer.publish(body)?));
+        let work = Work::new("freed", SLICE, RAN, || writer.publish_and_free(body, BATCH));
         Work { is_goal: true, ..work }
     }
 
     fn retiring(name: &'static str, slice: f64, writer: &'a Writer<'_>, body: &'a Body) -> Work<'a> {
-        Work::new(name, slice, RAN_OR_WAITED, || writer.retire(writer.publish(body)?))
+        Work::new(name, slice, RAN_OR_WAITED, || writer.publish_and_retire(body, BATCH))
     }
 
     fn slice(&mut self, other: &Other<'_>) -> Result<()> {
@@ -172,7 +170,9 @@ fn calling(plan: &Plan, section: &mut Section, findings: &mut Findings) -> Resul
         Work::freeing(&writers[0], &body),
         Work { is_goal: true, ..Work::retiring("retired", LONG_SLICE, &writers[0], &body) },
         Work::retiring("retired, quarantine of 4 MiB", 4.0 * LONG_SLICE, &writers[1], &body),
-        Work::new("mmap for each", SLICE, RAN_OR_WAITED, || Mapped::new(&body).map(drop)),
+        Work::new("mmap for each", SLICE, RAN_OR_WAITED, || {
+            (0..BATCH).try_for_each(|_| Mapped::new(&body).map(drop))
+        }),
     ];
     beside(
         |signals| {

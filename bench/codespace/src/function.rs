@@ -57,6 +57,18 @@ impl<'s> Writer<'s> {
         if self.space.is_reclaim_due() { self.reclaim() } else { Ok(()) }
     }
 
+    /// Publishes `body` and frees it, so many times. All experiments time this code, wherever the compiler put it.
+    #[inline(never)]
+    pub(crate) fn publish_and_free(&self, body: &Body, times: usize) -> Result<(), Error> {
+        (0..times).try_for_each(|_| self.free(self.publish(body)?))
+    }
+
+    /// The same, retiring what was published.
+    #[inline(never)]
+    pub(crate) fn publish_and_retire(&self, body: &Body, times: usize) -> Result<(), Error> {
+        (0..times).try_for_each(|_| self.retire(self.publish(body)?))
+    }
+
     #[cold]
     fn reclaim(&self) -> Result<(), Error> {
         self.writer.reclaim(&mut |_| ())?;

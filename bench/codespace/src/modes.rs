@@ -30,10 +30,7 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
         .iter()
         .zip(&writers)
         .map(|((name, ..), writer)| {
-            Way::new(&format!("warm 400 B, {name}"), |times| {
-                (0..times).try_for_each(|_| writer.free(writer.publish(&body)?))?;
-                Ok(())
-            })
+            Way::new(&format!("warm 400 B, {name}"), |times| Ok(writer.publish_and_free(&body, times)?))
         })
         .collect::<Result<Vec<_>>>()?;
     take_turns(plan.rounds(500), &mut ways)?;

@@ -27,10 +27,7 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
     let mut places = vec![[0u8; LEN.next_multiple_of(GRANULE)]; ALIVE];
     let alive = RefCell::new(Vec::with_capacity(ALIVE));
     let mut ways = [
-        Way::new("alloc + write 400 B + publish + free", |times| {
-            (0..times).try_for_each(|_| one.free(one.publish(&body)?))?;
-            Ok(())
-        })?,
+        Way::new("alloc + write 400 B + publish + free", |times| Ok(one.publish_and_free(&body, times)?))?,
         Way::new("the same, 1,000 alive, then all freed", |times| {
             let mut alive = alive.borrow_mut();
             (0..times).step_by(ALIVE).try_for_each(|start| {
@@ -42,8 +39,7 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
             Ok(())
         })?,
         Way::in_slices_of(LONG_SLICE, "the same, retired and reclaimed", |times| {
-            (0..times).try_for_each(|_| retiring.retire(retiring.publish(&body)?))?;
-            Ok(())
+            Ok(retiring.publish_and_retire(&body, times)?)
         })?,
         Way::new("the first, called once too", |times| {
             (0..times).try_for_each(|_| {
