@@ -96,6 +96,8 @@ impl Other<'_> {
         let (own, other) = (cpu_time() - own, cpu_time_of(self.0.clock.load(Ordering::Acquire)) - other);
         // The kernel may be late to account for a thread that it has stopped: then the thread seems to have run before.
         let have_run = [own, other].iter().all(|&run| run >= ran * time && run <= time * ACCOUNTED);
+        // Nor does the kernel know when the machine below it stopped a processor: then nothing was done at all.
+        let have_run = have_run && after > before;
         Ok(have_run.then_some(Slice { time, progress: (after - before) as f64 }))
     }
 }
