@@ -6,8 +6,9 @@
 //! ```
 //!
 //! `HOSTILE` mappings are strewn within 2 GiB of the image before anything is placed. Times are in nanoseconds: `place` of
-//! reserving `BYTES` of addresses, the first that the process makes, `space` of making a whole space then. `near` says whether each byte of the space's first code,
-//! one function for each lane, is in reach of a direct call from the image, and back.
+//! reserving `BYTES` of addresses, the first that the process makes, `space` of making a whole space then. `near` says
+//! whether each byte of the space's first code, one function for each lane, is in reach of a direct call from the image, and
+//! back.
 
 use std::process::ExitCode;
 
