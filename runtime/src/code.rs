@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use dagwood_codespace::{
     CallSite, Code, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Observers, Observing, Options,
-    Participant, Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
+    Participant, Patching, Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
 };
 
 use crate::body::Body;
@@ -321,6 +321,11 @@ impl CodeTable {
     /// A slot in reach of the code at these addresses.
     pub(crate) fn slot(&self, code: Range<usize>, target: usize) -> Result<Slot, Error> {
         self.inner.space.slot_near(&code, target)
+    }
+
+    /// How calls are written that may be directed elsewhere: so that the space can do that, however it is protected.
+    pub(crate) fn patching(&self) -> Patching {
+        if self.inner.space.protection().patches_calls() { Patching::InPlace } else { Patching::BySlot }
     }
 
     /// Directs a call elsewhere.

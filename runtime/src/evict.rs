@@ -86,8 +86,8 @@ impl Jit {
     ///
     /// # Errors
     ///
-    /// If one of them has no code or is pinned: then nothing is evicted. If the protection of the space does not let calls be
-    /// redirected, or the system fails to: then those before the one that failed are evicted.
+    /// If one of them has no code or is pinned: then nothing is evicted. If the system refuses to redirect a call: then those
+    /// before the one that failed are evicted.
     pub fn evict(&self, methods: &[MethodId]) -> Result<Evicted, EvictError> {
         let program = self.program();
         let mut links = program.lock();

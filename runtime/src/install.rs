@@ -9,7 +9,7 @@
 //! leaves nothing behind.
 //!
 //! *Forms.* A call is direct where its target is in reach, else it goes through a slot of the code's own, and so does a
-//! load of an address. Jumps and the calls that code makes out of its way have no room for that: where their target is out of
+//! load of an address. Where the space cannot patch calls, those that may be redirected go through slots too. Jumps and the calls that code makes out of its way have no room for that: where their target is out of
 //! reach they go to a stub that jumps there, made once for each target. A site's return offset follows the call's form.
 
 use std::collections::BTreeMap;
@@ -345,7 +345,7 @@ impl Pending<'_> {
             RelocTarget::Method(method) if subject.program.is_some() => Some(method),
             _ => None,
         };
-        let patching = if callee.is_some() { Patching::InPlace } else { Patching::Never };
+        let patching = if callee.is_some() { self.table.patching() } else { Patching::Never };
         let window = call.start..call.end();
         let slot = slots.get(&call.target).map(|slot| &**slot);
         let site = match self.buffer.call(window.clone(), address, slot, patching) {

@@ -98,12 +98,12 @@ impl<'w> CodeBuf<'w> {
     }
 
     /// Fills a window of the code with a call of `target`: direct if it is in reach, else through `slot`, which is to hold
-    /// it.
+    /// it. [`Patching::BySlot`] takes the slot always.
     ///
     /// # Errors
     ///
     /// [`Error::Range`] if the window does not lie in the code or has not 6 to 15 bytes (8 to 15 if it is patched),
-    /// [`Error::OutOfReach`] if the target is out of reach and there is no slot in reach.
+    /// [`Error::OutOfReach`] if a slot is needed and there is none in reach.
     pub fn call(
         &mut self,
         window: Range<u32>,

@@ -87,8 +87,11 @@ impl Reach {
 pub enum Patching {
     /// It does not: 6 bytes are enough, and the field may lie anywhere.
     Never,
-    /// It may, while other threads run the call: 8 bytes are needed.
+    /// It may, while other threads run the call: 8 bytes are needed. Only some spaces can do that: see
+    /// [`Protection::patches_calls`](crate::Protection::patches_calls).
     InPlace,
+    /// It may, and the call goes through its slot however near the target is: 6 bytes are enough. Any space can do that.
+    BySlot,
 }
 
 /// The form of a call.
@@ -159,11 +162,11 @@ pub(crate) struct Patch {
 }
 
 /// Fills `window`, whose first byte will run at `address`, with a call of `target`: directly if it is in reach, else
-/// through the word at `slot`, which is to hold it.
+/// through the word at `slot`, which is to hold it. [`Patching::BySlot`] takes the slot always.
 ///
 /// # Errors
-/// [`Error::Range`] if the window is too short or too long; [`Error::OutOfReach`] if the target is out of reach and there is
-/// no slot, or the slot is out of reach too. The window is then unchanged.
+/// [`Error::Range`] if the window is too short or too long; [`Error::OutOfReach`] if the target is out of reach, or to be
+/// called through a slot, and there is no slot, or the slot is out of reach too. The window is then unchanged.
 pub(crate) fn write_call(
     window: &mut [u8],
     address: usize,
@@ -173,7 +176,7 @@ pub(crate) fn write_call(
 ) -> Result<CallSite, Error> {
     let len = window.len();
     let (shortest, what) = match patching {
-        Patching::Never => (WINDOW_MIN, "a call"),
+        Patching::Never | Patching::BySlot => (WINDOW_MIN, "a call"),
         Patching::InPlace => (WINDOW_MIN_PATCHED, "a call that is patched"),
     };
     if !(shortest..=WINDOW_MAX).contains(&len) {
@@ -181,12 +184,14 @@ pub(crate) fn write_call(
     }
     let last = address.wrapping_add(len - FIELD);
     let field = match patching {
-        Patching::Never => last,
+        Patching::Never | Patching::BySlot => last,
         Patching::InPlace => last & !(FIELD - 1),
     };
     let patched = patching == Patching::InPlace;
     let from = field.wrapping_add(FIELD);
-    if let Reach::Rel32(displacement) = Reach::between(from, target) {
+    if patching != Patching::BySlot
+        && let Reach::Rel32(displacement) = Reach::between(from, target)
+    {
         emit(window, field.wrapping_sub(address), CALL_NEAR, displacement);
         return Ok(CallSite { field, form: CallForm::Near, patched });
     }

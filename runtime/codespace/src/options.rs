@@ -93,11 +93,22 @@ pub enum Protection {
     Dual,
     /// The write view is there only while a writer holds a span of the chunk.
     Session,
-    /// There is no write view: code is written through the memory's file. Direct calls cannot be patched.
+    /// There is no write view: code is written through the memory's file. Direct calls cannot be patched; those through
+    /// slots can be redirected.
     NoAlias,
     /// One view, whose pages are made writable before and executable after they are written, where the
-    /// system refuses executable memory files. Each function has its own pages; nothing can be patched.
+    /// system refuses executable memory files. Each function has its own pages; nothing can be patched, but calls through
+    /// slots can be redirected.
     Flip,
+}
+
+impl Protection {
+    /// Whether [`CodeSpace::patch_call`] can redirect direct calls. Where it cannot, a call that may be redirected is to be
+    /// made through a slot, with [`Patching::BySlot`](crate::Patching::BySlot). Ask it of [`CodeSpace::protection`], since
+    /// the system may have refused what the options say.
+    pub fn patches_calls(self) -> bool {
+        matches!(self, Protection::Dual | Protection::Session)
+    }
 }
 
 /// Whether another protection may take the place of one that the system refuses.

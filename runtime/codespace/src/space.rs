@@ -153,6 +153,12 @@ impl CodeSpace {
         self.0.domain
     }
 
+    /// How code is written, after everything that the system refused.
+    #[inline]
+    pub fn protection(&self) -> Protection {
+        self.0.protection
+    }
+
     /// Takes code out that nothing leads to any more. Its bytes are used again once no thread can run it or return to it, as
     /// [`CodeSpace::reclaim`] finds out.
     ///
@@ -361,14 +367,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes lookups find retired code no more. False if that cannot be done now.
-    pub(crate) fn unlist(&self, retired: &mut Retired) -> bool {
-        if retired.owner.is_none() {
-            let chunk = self.directory.chunk(retired.code.address).expect("code lies in a chunk");
-            // SAFETY: the quarantine has the code, and hands it to nobody else meanwhile; it is past its first grace.
-            retired.owner = unsafe { chunk.unlist(&retired.code) }.ok();
+    /// The chunk of code of this space, which may be the last one that was asked for.
+    #[inline]
+    pub(crate) fn chunk_of<'a>(&'a self, code: &Code, last: Option<&'a Chunk>) -> &'a Chunk {
+        match last {
+            Some(chunk) if chunk.holds(code.address) => chunk,
+            _ => self.directory.chunk(code.address).expect("code lies in a chunk"),
         }
-        retired.owner.is_some()
     }
 
     /// Gives pages of a whole-page function back, whose touched bytes are `int3` again.

@@ -1,9 +1,9 @@
-//! The forms of calls and the modes of protection: whatever they are, programs run, and callers are redirected.
+//! The forms of calls and the modes of protection: whatever they are, programs run, and callers are redirected. The other
+//! tests run in each mode where it may matter.
 
-use dagwood_codespace::{Fallback, Options as Space, Placement, Protection};
-use dagwood_runtime::EvictError;
+use dagwood_codespace::{Options as Space, Placement};
 
-use crate::rig::{Rig, evicted, nobody, with_leaf};
+use crate::rig::{Rig, SOURCE, evicted, nobody, spaces, with_leaf};
 
 /// Evicts `leaf` and compiles it again, twice. Returns how many slots there are at the end.
 fn relinks(space: Space) -> usize {
@@ -40,20 +40,28 @@ fn code_far_from_the_program_runs_and_is_redirected() {
 }
 
 #[test]
-fn code_in_a_space_without_a_lasting_write_view_is_redirected() {
-    relinks(Space { protection: Protection::Session, ..Space::default() });
+fn code_that_cannot_be_patched_is_redirected_through_slots() {
+    for space in spaces() {
+        let protection = space.protection;
+        let slots = relinks(space);
+        assert_eq!(slots > 0, !protection.patches_calls(), "{protection:?}: {slots}");
+    }
 }
 
 #[test]
-fn where_code_cannot_be_patched_eviction_is_refused_and_nothing_changes() {
-    for protection in [Protection::NoAlias, Protection::Flip] {
-        let space = Space { protection, fallback: Fallback::Allowed, ..Space::default() };
-        let rig = Rig::within(space, nobody());
-        let refused = rig.evict(&["leaf"]).expect_err("calls cannot be redirected");
-        assert!(matches!(refused, EvictError::Space(_)), "{refused}");
-        assert_eq!(rig.call("caller", 1).expect("nothing was evicted"), 30);
-        // What nobody calls directly goes everywhere.
-        rig.evict(&["catches"]).expect("nobody calls it");
-        assert_eq!(rig.code().reclaim().expect("the system has a barrier").freed, 1);
+fn a_call_through_a_slot_takes_one_for_each_callee_of_each_code() {
+    for space in spaces().into_iter().filter(|space| !space.protection.patches_calls()) {
+        let rig = Rig::empty(space, nobody());
+        let slots = |methods: &[&str]| {
+            let methods: Vec<_> = methods.iter().map(|name| rig.method(name)).collect();
+            rig.compile(SOURCE, &methods).expect("they compile");
+            rig.code().stats().slots
+        };
+        assert_eq!(slots(&["leaf"]), 0, "it calls nobody");
+        assert_eq!(slots(&["caller"]), 1, "it calls `leaf` twice");
+        assert_eq!(slots(&["catches", "loops"]), 3, "they call one each");
+        rig.evict(&["caller", "catches"]).expect("nothing pins them");
+        rig.code().reclaim().expect("the system has a barrier");
+        assert_eq!(rig.code().stats().slots, 1, "the slots go with the code");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dagwood_codespace::Options as Space;
+use dagwood_codespace::{Fallback, Options as Space, Protection};
 use dagwood_il::entity::Entity;
 use dagwood_il::eval::Value;
 use dagwood_il::{Bump, ClassId, MethodId, text};
@@ -170,6 +170,21 @@ pub(crate) struct Rig<'a> {
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A space for each way in which code is written.
+pub(crate) fn spaces() -> [Space; 4] {
+    use Protection::{Dual, Flip, NoAlias, Session};
+    [Dual, Session, NoAlias, Flip].map(|protection| Space {
+        protection,
+        fallback: Fallback::Refused,
+        ..Space::default()
+    })
+}
+
+/// Asserts something of spaces of each kind.
+pub(crate) fn in_each_space(body: impl FnMut(Space)) {
+    spaces().into_iter().for_each(body);
 }
 
 /// How the host was called.

@@ -9,34 +9,39 @@ use dagwood_runtime::code::{CodeTable, InstallError, Pressure};
 use dagwood_runtime::jit::JitError;
 use dagwood_runtime::{BodyError, Jit, Options, bodies};
 
-use crate::rig::{Rig, SOURCE, alone, nobody};
+use crate::rig::{Rig, SOURCE, alone, in_each_space, nobody};
 
 #[test]
 fn evicting_everything_gives_every_byte_back() {
-    let rig = Rig::new(nobody());
-    let all: Vec<_> = rig
-        .methods()
-        .into_iter()
-        .filter(|method| ![rig.method("target"), rig.method("named")].contains(method))
-        .collect();
-    let stays = rig.code().stats();
-    let gone = rig.jit.evict(&all).expect("nothing pins them");
-    assert_eq!(gone.methods, all.len());
-    let reclaimed = rig.code().reclaim().expect("the system has a barrier");
-    assert_eq!((reclaimed.freed, reclaimed.freed_bytes, reclaimed.waiting), (gone.methods, gone.bytes, 0));
-    let left = rig.code().stats();
-    assert_eq!((left.live, left.live_bytes), (2, stays.live_bytes - gone.bytes));
-    assert_eq!((left.waiting, left.slots), (0, 0));
-    assert_eq!(rig.code().len(), 2);
-    drop(rig);
-    // And the same with nothing that is pinned.
-    let rig = Rig::empty(Space::default(), nobody());
-    let two = [rig.method("leaf"), rig.method("caller")];
-    rig.compile(SOURCE, &two).expect("they compile");
-    rig.jit.evict(&two).expect("nothing pins them");
-    rig.code().reclaim().expect("the system has a barrier");
-    assert_eq!((rig.code().stats().used_bytes, rig.code().stats().live), (0, 0));
-    assert!(rig.code().is_empty());
+    in_each_space(|space| {
+        let rig = Rig::within(space.clone(), nobody());
+        let all: Vec<_> = rig
+            .methods()
+            .into_iter()
+            .filter(|method| ![rig.method("target"), rig.method("named")].contains(method))
+            .collect();
+        let stays = rig.code().stats();
+        let gone = rig.jit.evict(&all).expect("nothing pins them");
+        assert_eq!(gone.methods, all.len());
+        let reclaimed = rig.code().reclaim().expect("the system has a barrier");
+        assert_eq!(
+            (reclaimed.freed, reclaimed.freed_bytes, reclaimed.waiting),
+            (gone.methods, gone.bytes, 0)
+        );
+        let left = rig.code().stats();
+        assert_eq!((left.live, left.live_bytes), (2, stays.live_bytes - gone.bytes));
+        assert_eq!((left.waiting, left.slots), (0, 0));
+        assert_eq!(rig.code().len(), 2);
+        drop(rig);
+        // And the same with nothing that is pinned.
+        let rig = Rig::empty(space, nobody());
+        let two = [rig.method("leaf"), rig.method("caller")];
+        rig.compile(SOURCE, &two).expect("they compile");
+        rig.jit.evict(&two).expect("nothing pins them");
+        rig.code().reclaim().expect("the system has a barrier");
+        assert_eq!((rig.code().stats().used_bytes, rig.code().stats().live), (0, 0));
+        assert!(rig.code().is_empty());
+    });
 }
 
 #[test]

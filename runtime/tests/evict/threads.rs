@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use dagwood_codespace::Options as Space;
 use dagwood_runtime::code::CodeTable;
 use dagwood_runtime::thread::Interrupt;
 use dagwood_runtime::{CallError, Thread, ThreadOptions};
 
-use crate::rig::{Rig, SOURCE, evicted, nobody, with_leaf};
+use crate::rig::{Rig, SOURCE, evicted, in_each_space, nobody, with_leaf};
 
 /// Sets a flag when it is dropped, so that threads that wait for it end also if the test fails.
 struct Sets<'a>(&'a AtomicBool);
@@ -80,7 +81,12 @@ fn run_caller(rig: &Rig<'_>, thread: &Thread) -> bool {
 
 #[test]
 fn racing_compilations_and_evictions_leave_callers_with_whole_code() {
-    let rig = Rig::new(nobody());
+    in_each_space(race);
+}
+
+/// Two threads run `caller`, while two compile and evict what it calls.
+fn race(space: Space) {
+    let rig = Rig::within(space, nobody());
     let (leaf, caller) = (rig.method("leaf"), rig.method("caller"));
     let (done, ran) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -140,7 +146,6 @@ extern "C" fn profile(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
 
 #[test]
 fn a_profilers_signal_looks_code_up_while_others_compile() {
-    use dagwood_codespace::Options as Space;
     use dagwood_runtime::{Jit, Options};
 
     let code = CodeTable::new(&Space::default()).expect("there is memory");

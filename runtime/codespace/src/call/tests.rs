@@ -92,6 +92,22 @@ fn each_window_holds_one_call_through_the_slot_of_a_far_target() {
 }
 
 #[test]
+fn a_call_by_its_slot_takes_it_however_near_the_target_is() {
+    for (len, address, patching) in windows() {
+        // Its windows are those of calls that stay.
+        if patching == Patching::Never {
+            for target in [HERE + 0x1_0000, address, FAR] {
+                let site = check(len, address, target, Some(HERE + 0x2000), Patching::BySlot);
+                assert_eq!(site.form(), CallForm::Slot, "{len} bytes at {address:#x}");
+            }
+        }
+    }
+    let mut window = [0xa5; 6];
+    let error = write_call(&mut window, HERE, HERE + 64, None, Patching::BySlot).expect_err("it has no slot");
+    assert_eq!((error, window), (Error::OutOfReach { from: HERE + 6, to: HERE + 64 }, [0xa5; 6]));
+}
+
+#[test]
 fn reach_ends_at_two_gibibytes_to_the_byte() {
     assert_eq!(Reach::between(HERE, HERE + NEAREST_FAR - 1), Reach::Rel32(i32::MAX));
     assert_eq!(Reach::between(HERE, HERE + NEAREST_FAR), Reach::Far);
@@ -146,6 +162,7 @@ fn windows_of_other_lengths_are_refused() {
         .map(|len| (len, Patching::Never))
         .into_iter()
         .chain([0, 5, 6, 7, 16].map(|len| (len, Patching::InPlace)))
+        .chain([0, 5, 16].map(|len| (len, Patching::BySlot)))
     {
         let mut window = vec![0xa5; len];
         let error = write_call(&mut window, HERE, HERE, None, patching).expect_err("no such window");

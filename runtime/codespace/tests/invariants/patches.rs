@@ -1,13 +1,18 @@
-//! Calls that are patched while they run.
+//! Calls that are redirected while they run: by a patch, or by their slot.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dagwood_codespace::{CallSite, Code, CodeWriter, Lane, Layout, Patching, Protection};
+use dagwood_codespace::{CallForm, CallSite, Code, CodeWriter, Lane, Layout, Patching, Protection, Slot};
 
 use crate::world::{Mode, place, returns, turn};
 
 /// A loop that calls `target`, compares what it returns with 1 and 2, and counts: `fn(times, &mut [u64; 3])`.
-fn calling_loop(writer: &CodeWriter, target: usize, window: usize, shift: usize) -> (Code, CallSite) {
+fn calling_loop(
+    writer: &CodeWriter,
+    (target, slot): (usize, Option<&Slot>),
+    window: usize,
+    shift: usize,
+) -> (Code, CallSite) {
     let head: &[u8] = &[
         0x53, // push rbx
         0x41, 0x54, // push r12
@@ -41,15 +46,17 @@ fn calling_loop(writer: &CodeWriter, target: usize, window: usize, shift: usize)
     bytes[start + back - 2..start + back].copy_from_slice(&[0x75, (back as i8).wrapping_neg() as u8]);
     bytes[start + back..].copy_from_slice(end);
     let window = start as u32..(start + window) as u32;
-    let site = buffer.call(window, target, None, Patching::InPlace).expect("it is in reach");
+    let patching = if slot.is_some() { Patching::BySlot } else { Patching::InPlace };
+    let site = buffer.call(window, target, slot, patching).expect("it is in reach");
     (buffer.publish(0), site)
 }
 
 #[test]
-fn a_call_that_is_patched_while_it_runs_goes_to_one_of_its_targets() {
+fn a_call_that_is_redirected_while_it_runs_goes_to_one_of_its_targets() {
     const PATCHES: usize = 100_000;
     let _turn = turn();
-    for mode in Mode::all().filter(|mode| mode.patches_calls()) {
+    let ways = Mode::all().flat_map(|mode| [(mode, false), (mode, true)]);
+    for (mode, by_slot) in ways.filter(|&(mode, by_slot)| by_slot || mode.patches_calls()) {
         // Mapping the write view for each patch takes longer.
         let patches = if mode.protection == Protection::Dual { PATCHES } else { PATCHES / 50 };
         let space = mode.space();
@@ -59,9 +66,17 @@ fn a_call_that_is_patched_while_it_runs_goes_to_one_of_its_targets() {
             let padding = place(&writer, &returns(0, 300 * (1 + lane as usize)), lane, 0);
             (place(&writer, &returns(if lane == Lane::Stubs { 1 } else { 2 }, 6), lane, 0), padding)
         });
+        let slot = by_slot.then(|| space.slot(targets[0].0.address()).expect("there is room"));
         for shift in [0, 3, 38, 45, 50, 57] {
-            let (code, site) = calling_loop(&writer, targets[0].0.address(), 8 + shift % 8, shift);
-            assert!(site.is_patchable() && site.field().is_multiple_of(4), "{mode}: {site:?}");
+            let target = (targets[0].0.address(), slot.as_ref());
+            let (code, site) = calling_loop(&writer, target, 8 + shift % 8, shift);
+            assert_eq!(site.form() == CallForm::Slot, by_slot, "{mode}: {site:?}");
+            assert!(by_slot || site.is_patchable() && site.field().is_multiple_of(4), "{mode}: {site:?}");
+            let redirect = |target: usize| match &slot {
+                Some(slot) => slot.set(target),
+                // SAFETY: the site is published, and the loop may call both.
+                None => unsafe { space.patch_call(site, target) }.expect("in reach"),
+            };
             // SAFETY: the loop follows the convention and writes to the three counters only.
             let function: extern "sysv64" fn(u64, &mut [u64; 3]) =
                 unsafe { std::mem::transmute(code.address()) };
@@ -74,12 +89,8 @@ fn a_call_that_is_patched_while_it_runs_goes_to_one_of_its_targets() {
                     }
                     counts
                 });
-                for patch in 1..=patches / 6 {
-                    // SAFETY: the site is published, and the loop may call both.
-                    unsafe { space.patch_call(site, targets[patch % 2].0.address()) }.expect("in reach");
-                }
-                // SAFETY: as above.
-                unsafe { space.patch_call(site, targets[0].0.address()) }.expect("in reach");
+                (1..=patches / 6).for_each(|patch| redirect(targets[patch % 2].0.address()));
+                redirect(targets[0].0.address());
                 is_done.store(true, Ordering::Release);
                 caller.join().expect("the loop ends")
             });

@@ -64,7 +64,7 @@ impl Mode {
 
     /// Whether calls can be patched while they run.
     pub(crate) fn patches_calls(self) -> bool {
-        matches!(self.protection, Protection::Dual | Protection::Session)
+        self.protection.patches_calls()
     }
 
     /// Whether bytes can.
