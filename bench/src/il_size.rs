@@ -13,7 +13,7 @@ use dagwood_wasm::{Lowering, Module, Options as LoweringOptions};
 use crate::Options;
 use crate::engine::{Failure, Program, Result};
 use crate::programs::selected;
-use crate::report::{AtMost, Report, Table};
+use crate::report::{Report, Table, Target};
 
 /// What the methods of a program take.
 #[derive(Clone, Copy, Default)]
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     }
     table.lines.push(line("all", total));
     report.sections.push(table.to_string());
-    report.conclude("IL size, all".into(), total.bytes_per_node(), "bytes/node", Some(AtMost(40.0)));
+    report.conclude("IL size, all".into(), total.bytes_per_node(), "bytes/node", Some(Target::AtMost(40.0)));
     Ok(report)
 }
 

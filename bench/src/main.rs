@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod child;
+mod codespace;
 mod dagwood;
 mod engine;
 mod il_size;
@@ -39,12 +40,12 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// Print the JSON rows instead of the tables.
     pub(crate) json: bool,
-    /// Measure only the programs whose names contain one of these; all if empty.
+    /// Measure only the programs, or experiments, whose names contain one of these; all if empty.
     pub(crate) only: Vec<String>,
 }
 
 impl Options {
-    /// Whether `--only` leaves the program called `name` in.
+    /// Whether `--only` leaves the program or experiment called `name` in.
     pub(crate) fn selects(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
@@ -63,6 +64,11 @@ const BENCHES: &[Bench] = &[
         about: "WebAssembly programs: run time and compile time as ratios",
         run: wasm::run,
     },
+    Bench {
+        name: "codespace",
+        about: "executable memory beside its peers: time, memory, nearness",
+        run: codespace::run,
+    },
     Bench { name: "il-size", about: "bytes of memory for a node of the IL", run: il_size::run },
 ];
 
@@ -73,7 +79,7 @@ fn usage() -> String {
         text += &format!("  {:10} {}\n", bench.name, bench.about);
     }
     text += "\noptions:\n  --quick      fewer rounds and peers: under a minute\n  \
-             --only NAME  only programs whose name contains NAME; may be repeated\n  \
+             --only NAME  only programs or experiments whose name contains NAME; may be repeated\n  \
              --json       print the rows of target/bench/<bench>.json instead of tables\n";
     text
 }
@@ -87,7 +93,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> std::result::Result<(&'stat
         match argument.as_str() {
             "--quick" => options.quick = true,
             "--json" => options.json = true,
-            "--only" => options.only.push(arguments.next().ok_or("--only needs the name of a program")?),
+            "--only" => options.only.push(arguments.next().ok_or("--only needs a name")?),
             name if chosen.is_none() && !name.starts_with('-') => {
                 let bench = BENCHES.iter().find(|bench| bench.name == name);
                 chosen = Some(bench.ok_or_else(|| format!("there is no bench called `{name}`"))?);

@@ -14,14 +14,37 @@ pub(crate) fn progress(text: &str) {
     }
 }
 
-/// An upper bound that a figure should keep.
+/// A bound that a figure should keep.
 #[derive(Clone, Copy)]
-pub(crate) struct AtMost(pub(crate) f64);
+pub(crate) enum Target {
+    /// From above.
+    AtMost(f64),
+    /// From below.
+    AtLeast(f64),
+}
 
-impl AtMost {
+impl Target {
     fn is_met(self, value: f64) -> bool {
-        value <= self.0
+        match self {
+            Target::AtMost(bound) => value <= bound,
+            Target::AtLeast(bound) => value >= bound,
+        }
     }
+
+    /// The bound behind its relation, which is written as `at_most` or `at_least`.
+    fn text(self, at_most: &str, at_least: &str) -> String {
+        match self {
+            Target::AtMost(bound) => format!("{at_most} {}", rounded(bound)),
+            Target::AtLeast(bound) => format!("{at_least} {}", rounded(bound)),
+        }
+    }
+}
+
+/// `value` with as many digits as a bound needs: two behind the point, or two that are not zero.
+fn rounded(value: f64) -> String {
+    let digits = if value.abs() >= 0.1 || value == 0.0 { 2 } else { 4 };
+    let text = format!("{value:.digits$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// One figure.
@@ -33,7 +56,7 @@ pub(crate) struct Row {
     /// Its unit: `ratio` is a time over another one, so that bigger is slower.
     pub(crate) unit: &'static str,
     /// What it should be, where a target is set.
-    pub(crate) target: Option<AtMost>,
+    pub(crate) target: Option<Target>,
 }
 
 /// A table of text: the first line is the head, the first column is aligned left, the others right.
@@ -88,7 +111,7 @@ impl Report {
     }
 
     /// Adds a row to the summary.
-    pub(crate) fn conclude(&mut self, name: String, value: f64, unit: &'static str, target: Option<AtMost>) {
+    pub(crate) fn conclude(&mut self, name: String, value: f64, unit: &'static str, target: Option<Target>) {
         self.summary.push(Row { name, value, unit, target });
     }
 
@@ -97,7 +120,7 @@ impl Report {
         let mut text = String::from("[\n");
         let count = self.details.len() + self.summary.len();
         for (index, row) in self.details.iter().chain(&self.summary).enumerate() {
-            let target = row.target.map_or("null".into(), |AtMost(bound)| quoted(&format!("<= {bound}")));
+            let target = row.target.map_or("null".into(), |target| quoted(&target.text("<=", ">=")));
             let met = row.target.map_or("null".into(), |target| target.is_met(row.value).to_string());
             let value = if row.value.is_finite() { format!("{:.6}", row.value) } else { "null".into() };
             text += &format!(
@@ -129,7 +152,7 @@ impl Display for Report {
         let mut table =
             Table { lines: vec![["summary", "value", "unit", "target", ""].map(String::from).to_vec()] };
         for row in &self.summary {
-            let target = row.target.map_or(String::new(), |AtMost(bound)| format!("≤ {bound:.2}"));
+            let target = row.target.map_or(String::new(), |target| target.text("≤", "≥"));
             let verdict = match row.target.map(|target| target.is_met(row.value)) {
                 Some(true) => "met",
                 Some(false) => "missed",
@@ -170,7 +193,7 @@ mod tests {
     fn rows_become_json() {
         let mut report = Report::default();
         report.detail("a \"b\"\\\n".into(), f64::NAN, "ms");
-        report.conclude("speed".into(), 1.5, "ratio", Some(AtMost(1.3)));
+        report.conclude("speed".into(), 1.5, "ratio", Some(Target::AtMost(1.3)));
         let expected = concat!(
             "[\n",
             r#"  {"name": "a \"b\"\\\u000a", "value": null, "unit": "ms", "target": null, "met": null},"#,
@@ -179,6 +202,15 @@ mod tests {
             "\n]\n"
         );
         assert_eq!(report.to_json(), expected);
+    }
+
+    #[test]
+    fn bounds_hold_from_their_side_and_say_so() {
+        let (most, least) = (Target::AtMost(0.0033), Target::AtLeast(1.8));
+        assert!(most.is_met(0.0033) && !most.is_met(0.0034));
+        assert!(least.is_met(1.8) && !least.is_met(1.79) && !least.is_met(f64::NAN));
+        assert_eq!((most.text("<=", ">="), least.text("≤", "≥")), ("<= 0.0033".into(), "≥ 1.8".into()));
+        assert_eq!(Target::AtMost(20.0).text("<=", ">="), "<= 20");
     }
 
     #[test]

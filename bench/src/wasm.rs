@@ -10,7 +10,7 @@ use crate::dagwood;
 use crate::engine::{Engine, Program, Result};
 use crate::measure::{Plan, Series, compile_times, geomean, median_milliseconds, ratio, run_times};
 use crate::programs::selected;
-use crate::report::{AtMost, Report, Table, progress};
+use crate::report::{Report, Table, Target, progress};
 
 const FULL: Plan = Plan { instances: 5, rounds: 4, compilations: 15 };
 const QUICK: Plan = Plan { instances: 2, rounds: 3, compilations: 5 };
@@ -42,13 +42,18 @@ struct Goal {
     kind: Kind,
     engine: &'static str,
     base: &'static str,
-    target: AtMost,
+    target: Target,
 }
 
 /// The ratios that the project promises, for programs with 32-bit memories.
 const GOALS: &[Goal] = &[
-    Goal { kind: Kind::Run, engine: dagwood::NAME, base: "wasmtime explicit", target: AtMost(1.30) },
-    Goal { kind: Kind::Compile, engine: dagwood::NAME, base: "wasmtime explicit", target: AtMost(1.0) },
+    Goal { kind: Kind::Run, engine: dagwood::NAME, base: "wasmtime explicit", target: Target::AtMost(1.30) },
+    Goal {
+        kind: Kind::Compile,
+        engine: dagwood::NAME,
+        base: "wasmtime explicit",
+        target: Target::AtMost(1.0),
+    },
 ];
 
 /// The bench.

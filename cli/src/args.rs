@@ -129,6 +129,13 @@ pub(crate) const COMMANDS: &[Command] = &[
             TIMEOUT,
             MAX_MEMORY,
             THREADS,
+            flag("--perf-map", "Tell `perf` the names of compiled functions, in /tmp/perf-PID.map"),
+            value(
+                "--jitdump",
+                "DIR",
+                "Write DIR/jit-PID.dump, for `perf record -k 1` and `perf inject --jit`",
+            ),
+            flag("--gdb", "Tell debuggers the names of compiled functions"),
         ],
         notes: "\
 FILE is a WebAssembly module (.wasm, or .wat text) or Dagwood's IL (.dag text).

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dagwood_codegen::Features;
 use dagwood_il::eval::Value;
 use dagwood_il::{RaiseKind, Signature, Type};
+use dagwood_runtime::codespace::{Gdb, Observing};
 use dagwood_runtime::compiler::Verify;
 use dagwood_runtime::fault::install_fault_handler;
 use dagwood_runtime::jit;
@@ -29,8 +30,8 @@ impl Engine {
     }
 }
 
-/// How much a program may use.
-#[derive(Clone, Copy, Debug, Default)]
+/// How much a program may use, and who sees its code.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     /// How many steps; what a step is, the engine says.
     pub(crate) fuel: Option<u64>,
@@ -40,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) max_memory: Option<u64>,
     /// On how many threads to compile; as many as there are cores if not given.
     pub(crate) threads: Option<NonZeroUsize>,
+    /// Which profilers and debuggers see machine code.
+    pub(crate) observe: Observing,
 }
 
 /// The most threads that can be asked for.
@@ -57,6 +60,11 @@ impl Limits {
             timeout: matches.read("--timeout", args::duration)?,
             max_memory: matches.read("--max-memory", args::size)?,
             threads,
+            observe: Observing {
+                perf_map: matches.has("--perf-map").then(|| Observing::PERF_MAP_DIRECTORY.into()),
+                jitdump: matches.value("--jitdump").map(Into::into),
+                gdb: if matches.has("--gdb") { Gdb::Registered } else { Gdb::Off },
+            },
         })
     }
 
@@ -71,7 +79,8 @@ impl Limits {
         // Modules come well-formed from their lowering, and IL is verified before it gets here.
         let default =
             jit::Options { features: Features::Host, verify: Verify::Off, ..jit::Options::default() };
-        Ok(jit::Options { threads: self.threads.unwrap_or(default.threads), ..default })
+        let threads = self.threads.unwrap_or(default.threads);
+        Ok(jit::Options { threads, observe: self.observe.clone(), ..default })
     }
 }
 

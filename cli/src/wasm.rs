@@ -70,7 +70,7 @@ impl<'n> Program<'n> {
         let failed = |error: dagwood_wasm::Error| Failure::of(name, error);
         let engine = dagwood_wasm::Engine::new(options).map_err(failed)?;
         let compiled = engine.compile(module).map_err(failed)?;
-        Ok(Program { name, engine, compiled, limits: *limits })
+        Ok(Program { name, engine, compiled, limits: limits.clone() })
     }
 
     /// The type of an exported function.

@@ -171,7 +171,7 @@ fn compile(program: &Program, folding: Folding, args: &[Value]) -> Result<Outcom
         verify_code: dagwood_codegen::Verify::On,
         threads: std::num::NonZeroUsize::MIN,
         features: Features::Host,
-        space: Space { size: 4 << 20, ..Space::default() },
+        space: Space { reserve_bytes: 4 << 20, ..Space::default() },
         ..Options::default()
     };
     let memory = LinearMemory::new(MEMORY_BYTES as usize, &MemoryLimits { cap: 1 << 16, reserve: 1 << 16 })

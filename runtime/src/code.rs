@@ -1,143 +1,216 @@
-//! Installed code: artifacts in a code space, found again by an address within them.
+//! Installed code: what stands in a code space, found again by an address within it.
 //!
-//! *Two steps.* [`CodeTable::reserve`] gives an artifact its address, [`Pending::install`] applies its relocations and
-//! publishes it. So methods that call each other learn each other's addresses before either is filled in.
+//! ```text
+//!   batch ── reserve ──► Pending ── install ──► published; its owner word leads to its body
+//!                                                    │
+//!   evict ── unlink, retire ──► reclaim ──► freed ───┴──► body dropped
+//! ```
 //!
-//! *Looking up* is a binary search under a read lock: tens of nanoseconds among ten thousand methods, once for each
-//! frame that a raise goes through. Code is never taken out before the table is dropped, so what was found stays.
+//! *Looking up* takes no lock: the space finds code by its bits and trailer, and the trailer's owner word is the address of the
+//! body. A thread that has entered compiled code may use a body until it leaves, for the space reclaims nothing
+//! that such a thread may know of; all others get copies ([`CodeTable::find`]).
+//!
+//! *Writers* are kept for the next batch, so that batches on several threads do not wait for each other.
+//!
+//! The space itself is not handed out: what a lookup finds in it is taken to be a body of ours.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ptr::NonNull;
-use std::sync::{PoisonError, RwLock};
+use std::ops::Range;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use dagwood_codegen::{Artifact, Call, Landing, Reloc, RelocKind, RelocTarget, Site};
-use dagwood_codespace::{Code, CodeSpace, Span};
-use dagwood_il::MethodId;
+use dagwood_codespace::{
+    CallSite, Code, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Observers, Observing, Options,
+    Participant, Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
+};
 
-/// The bytes of a field for a distance, and of a word for an address.
-const FIELD_BYTES: usize = 4;
-const WORD_BYTES: usize = 8;
-/// Opcodes.
-const CALL: u8 = 0xe8;
-const NOP: u8 = 0x90;
-const LOAD: u8 = 0x8b;
-const LEA: u8 = 0x8d;
-const BREAKPOINT: u8 = 0xcc;
+use crate::body::Body;
+pub use crate::body::Located;
+pub use crate::install::{Batch, InstallError, Pending};
+use crate::links::{Unlinked, is_near};
+use crate::unwind;
+
+/// `jmp [rip + displacement]`, and what follows it up to a stub's length.
+const JUMP_SLOT: [u8; 2] = [0xff, 0x25];
 
 /// A code space and what is installed in it.
 ///
 /// Code in it runs through [`Entry::call`](crate::entry::Entry::call) alone.
-#[derive(Debug)]
 pub struct CodeTable {
+    inner: Arc<Inner>,
+}
+
+/// Who is asked to make room before code is refused for want of it.
+pub trait Pressure: Send + Sync {
+    /// Room for `bytes` is wanted, and the space's limit or the system refuses it. Whoever can [evicts](crate::Jit::evict) methods
+    /// and [reclaims](CodeTable::reclaim) here. It is asked a bounded number of times for one function, by
+    /// a thread that compiles; it calls and compiles nothing itself.
+    fn relieve(&self, code: &CodeTable, bytes: usize) -> Relief;
+}
+
+struct Inner {
     space: CodeSpace,
-    /// By ascending address.
-    rows: RwLock<Vec<Row>>,
+    observers: Option<Observers>,
+    pressure: Mutex<Option<Arc<dyn Pressure>>>,
+    /// Writers that no batch has.
+    writers: Mutex<Vec<CodeWriter>>,
+    /// Participants for threads that have none of their own at hand.
+    participants: Mutex<Vec<Participant>>,
+    /// All bodies that are not freed, each with its code until that is retired.
+    bodies: Mutex<BTreeMap<Owner, Option<Code>>>,
+    /// Jumps to what is out of reach, by target.
+    stubs: Mutex<BTreeMap<usize, Vec<Stub>>>,
+    /// Code that is unlinked and could not be retired for want of memory.
+    unretired: Mutex<Vec<Code>>,
 }
 
-/// Where a body's code starts, and the body, which the table owns.
-#[derive(Debug)]
-struct Row {
-    start: usize,
-    body: NonNull<Body>,
+/// A body that the table owns, by its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner(usize);
+
+/// A jump through a slot.
+struct Stub {
+    address: usize,
+    _slot: Slot,
 }
 
-// SAFETY: a row owns its body, which is immutable plain data once it is in the table.
-unsafe impl Send for Row {}
-// SAFETY: as above.
-unsafe impl Sync for Row {}
-
-/// Installed code with what is known about it.
-#[derive(Debug)]
-pub struct Body {
-    code: Code,
-    method: Option<MethodId>,
-    frame_size: u32,
-    sites: Box<[Site]>,
-    handlers: Box<[Landing]>,
+/// Locks. Nothing that is done under the locks here panics halfway.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why an artifact was not installed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum InstallError {
-    /// The code space refused.
-    Space(dagwood_codespace::Error),
-    /// Nobody knows the address of a relocation's target.
-    Unresolved {
-        /// The target.
-        target: RelocTarget,
-    },
-    /// A relocation's field is too narrow for its target.
-    OutOfReach {
-        /// The target.
-        target: RelocTarget,
-        /// Its address.
-        address: usize,
-    },
-    /// The artifact contradicts itself, which is the code generator's fault.
-    Malformed {
-        /// What is wrong.
-        what: &'static str,
-    },
+impl Owner {
+    /// Less and more than any.
+    pub(crate) const FIRST: Owner = Owner(0);
+    pub(crate) const LAST: Owner = Owner(usize::MAX);
 }
 
-impl fmt::Display for InstallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            InstallError::Space(error) => error.fmt(f),
-            InstallError::Unresolved { target } => {
-                write!(f, "code refers to {target:?}, whose address is not known")
-            }
-            InstallError::OutOfReach { target, address } => {
-                write!(f, "code refers to {target:?} at {address:#x}, which is too far away")
-            }
-            InstallError::Malformed { what } => write!(f, "malformed artifact: {what}"),
-        }
+/// Passes the space's call for room on to the table.
+struct Relieving {
+    table: OnceLock<Weak<Inner>>,
+}
+
+impl dagwood_codespace::Pressure for Relieving {
+    fn relieve(&self, _: &CodeSpace, bytes: usize) -> Relief {
+        let Some(inner) = self.table.get().and_then(Weak::upgrade) else { return Relief::GiveUp };
+        let pressure = { lock(&inner.pressure).clone() };
+        pressure.map_or(Relief::GiveUp, |pressure| pressure.relieve(&CodeTable { inner }, bytes))
     }
-}
-
-impl std::error::Error for InstallError {}
-
-/// An artifact that has an address and no code there yet.
-#[derive(Debug)]
-pub struct Pending<'a> {
-    table: &'a CodeTable,
-    artifact: &'a Artifact,
-    span: Span<'a>,
 }
 
 impl CodeTable {
-    /// A table for code in `space`.
-    pub fn new(space: CodeSpace) -> CodeTable {
-        CodeTable { space, rows: RwLock::default() }
+    /// A table for code in a new space. Its options' `pressure` is not asked, as it could put code there that is no
+    /// table's: see [`CodeTable::set_pressure`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`CodeSpace::new`].
+    pub fn new(options: &Options) -> Result<CodeTable, Error> {
+        CodeTable::observed(options, &Observing::default())
     }
 
-    /// The space that the code is in.
-    pub fn space(&self) -> &CodeSpace {
-        &self.space
+    /// As [`CodeTable::new`], for code that profilers or debuggers see.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CodeSpace::new`] and [`Observers::new`].
+    pub fn observed(options: &Options, observing: &Observing) -> Result<CodeTable, Error> {
+        let relieving = Arc::new(Relieving { table: OnceLock::new() });
+        let space =
+            CodeSpace::new(&Options { pressure: Some(Arc::clone(&relieving) as _), ..options.clone() })?;
+        let is_observed = *observing != Observing::default();
+        let inner = Arc::new(Inner {
+            space,
+            observers: is_observed.then(|| Observers::new(observing)).transpose()?,
+            pressure: Mutex::default(),
+            writers: Mutex::default(),
+            participants: Mutex::default(),
+            bodies: Mutex::default(),
+            stubs: Mutex::default(),
+            unretired: Mutex::default(),
+        });
+        let _ = relieving.table.set(Arc::downgrade(&inner));
+        Ok(CodeTable { inner })
     }
 
-    /// Gives `artifact` an address.
-    pub fn reserve<'a>(&'a self, artifact: &'a Artifact) -> Result<Pending<'a>, InstallError> {
-        check(artifact).map_err(|what| InstallError::Malformed { what })?;
-        let align = artifact.align.max(1) as usize;
-        let span = self.space.reserve(artifact.code.len() + words_len(artifact), align);
-        let span = span.map_err(InstallError::Space)?;
-        Ok(Pending { table: self, artifact, span })
+    /// Whom to ask for room, if anybody, before code is refused for want of it.
+    pub fn set_pressure(&self, pressure: Option<Arc<dyn Pressure>>) {
+        *lock(&self.inner.pressure) = pressure;
     }
 
-    /// The body that `address` lies in.
-    pub fn lookup(&self, address: usize) -> Option<&Body> {
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        let row = rows[..rows.partition_point(|row| row.start <= address)].last()?;
-        // SAFETY: the row owns the body, and no row is removed before the table is dropped, which `self` outlives.
-        let body = unsafe { row.body.as_ref() };
-        (address - row.start < body.code.len).then_some(body)
+    /// Where code is installed that belongs together, by one thread.
+    pub fn batch(&self) -> Batch<'_> {
+        let writer = { lock(&self.inner.writers).pop() };
+        Batch::new(self, writer.unwrap_or_else(|| self.inner.space.writer()))
     }
 
-    /// How many bodies are installed.
+    pub(crate) fn give_back(&self, writer: CodeWriter) {
+        lock(&self.inner.writers).push(writer);
+    }
+
+    /// Whether an address is one of the space's. Takes no lock and only loads, so a signal handler may ask.
+    pub fn contains(&self, pc: usize) -> bool {
+        self.inner.space.contains(pc)
+    }
+
+    /// The addresses of the code that `pc` lies in. Takes no lock and only loads, so a signal handler may ask. What it finds
+    /// may be gone a moment later, unless the code runs on the thread that asks.
+    pub fn extent(&self, pc: usize) -> Option<Range<usize>> {
+        self.inner.space.lookup(pc).map(|found| found.address..found.address + found.len)
+    }
+
+    /// The code that `pc` lies in; none for jumps that only lead elsewhere. A call may be the last instruction, so for
+    /// a return address look the byte before it up.
+    pub fn find(&self, pc: usize) -> Option<Located> {
+        let found = self.while_running(|| {
+            // SAFETY: a participant of ours is running, and the body is not used after that.
+            unsafe { self.body_at(pc) }.map(Body::located)
+        });
+        found.ok().flatten()
+    }
+
+    /// The body of the code that `pc` lies in.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread has entered as a participant of the space's domain. The reference is not used after it leaves, nor, unless
+    /// the thread may return to the code and says so, after it makes a checkpoint.
+    pub(crate) unsafe fn body_at(&self, pc: usize) -> Option<&Body> {
+        let owner = self.inner.space.lookup(pc)?.owner;
+        // SAFETY: all code in the space is published by us, with an exposed body of ours as its owner or with zero. The body is
+        // dropped when its code is freed, which, since a lookup found it, waits for this participant; or with the
+        // table, which `self` keeps.
+        (owner != 0).then(|| unsafe { &*ptr::with_exposed_provenance::<Body>(owner) })
+    }
+
+    /// Whether lookups find this code at this address.
+    pub(crate) fn is_listed(&self, start: usize, Owner(owner): Owner) -> bool {
+        self.inner.space.lookup(start).is_some_and(|found| found.owner == owner)
+    }
+
+    /// Does something as a participant, which may know of code until it is done.
+    pub(crate) fn while_running<R>(&self, act: impl FnOnce() -> R) -> Result<R, Error> {
+        let participant = { lock(&self.inner.participants).pop() };
+        let participant = match participant {
+            Some(participant) => participant,
+            None => self.domain().join()?,
+        };
+        let running = participant.enter();
+        let done = act();
+        drop(running);
+        lock(&self.inner.participants).push(participant);
+        Ok(done)
+    }
+
+    /// Those who run code of the space.
+    fn domain(&self) -> &'static Domain {
+        self.inner.space.domain()
+    }
+
+    /// How many bodies are installed, those included that are retired and not freed yet.
     pub fn len(&self) -> usize {
-        self.rows.read().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.inner.bodies).len()
     }
 
     /// Whether nothing is installed.
@@ -145,180 +218,164 @@ impl CodeTable {
         self.len() == 0
     }
 
-    fn insert(&self, body: Body) -> &Body {
-        let start = body.code.address;
-        let body = NonNull::from(Box::leak(Box::new(body)));
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        // Mostly the end: a space hands out ascending addresses.
-        let place = rows.partition_point(|row| row.start < start);
-        rows.insert(place, Row { start, body });
-        // SAFETY: as in `lookup`.
-        unsafe { body.as_ref() }
-    }
-}
-
-impl Drop for Row {
-    fn drop(&mut self) {
-        // SAFETY: made by `Box::leak` in `insert`, owned by this row alone, and no reference outlives the table.
-        drop(unsafe { Box::from_raw(self.body.as_ptr()) });
-    }
-}
-
-impl<'a> Pending<'a> {
-    /// Where the code will start.
-    pub fn address(&self) -> usize {
-        self.span.address()
+    /// How much the space holds. Looks at each function: 5 ns for each.
+    pub fn stats(&self) -> Stats {
+        self.inner.space.stats()
     }
 
-    /// Fills in the code, as that of `method` or of a stub, and publishes it. `resolve` gives the addresses of all targets
-    /// but the artifact's own code. On an error nothing is installed.
-    pub fn install(
-        mut self,
-        method: Option<MethodId>,
-        mut resolve: impl FnMut(RelocTarget) -> Option<usize>,
-    ) -> Result<&'a Body, InstallError> {
-        let base = self.address();
-        let Pending { table, artifact, ref mut span } = self;
-        let mut address_of = |target| match target {
-            RelocTarget::Own => Ok(base),
-            _ => resolve(target).ok_or(InstallError::Unresolved { target }),
-        };
-        let (code, words) = span.bytes_mut().split_at_mut(artifact.code.len());
-        code.copy_from_slice(&artifact.code);
-        words.fill(BREAKPOINT);
-        let mut words = words.chunks_exact_mut(WORD_BYTES);
-        let mut word_address = base + code.len();
-        for reloc in &artifact.relocs {
-            let address = address_of(reloc.target)?;
-            match reloc.kind {
-                RelocKind::Rel4 => {
-                    let value = (address as i64).wrapping_add(reloc.addend);
-                    let distance = value.wrapping_sub((base + reloc.offset as usize) as i64);
-                    put_distance(code, reloc.offset as usize, distance)
-                        .ok_or_else(|| far(reloc.target, address))?;
-                }
-                RelocKind::Load => {
-                    let word = words.next().expect("there is a word for each load");
-                    fill_load(code, base, reloc, address, word_address, word);
-                    word_address += WORD_BYTES;
-                }
+    /// Where the space came to stand, and how it is protected.
+    pub fn report(&self) -> Report {
+        self.inner.space.report()
+    }
+
+    /// Whether so much is retired that reclaiming is worthwhile.
+    pub fn is_reclaim_due(&self) -> bool {
+        self.inner.space.is_reclaim_due()
+    }
+
+    /// Frees what was retired and what no thread can run or return to, and gives back what no batch uses. Never waits: what is
+    /// not ready stays for the next call, and threads that hold it up are asked to make a checkpoint at their next
+    /// poll. If the calling thread is in a function of the host, it says here what it returns to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] or [`Error::System`]; what was not freed stays.
+    pub fn reclaim(&self) -> Result<Reclaimed, Error> {
+        lock(&self.inner.writers).iter().for_each(CodeWriter::rest);
+        for code in std::mem::take(&mut *lock(&self.inner.unretired)) {
+            self.retire_code(code);
+        }
+        // One pass for each of the two grace periods.
+        unwind::parked_in_host(|| {
+            let first = self.inner.reclaim()?;
+            if first.waiting == 0 {
+                return Ok(first);
             }
+            let second = self.inner.reclaim()?;
+            Ok(Reclaimed {
+                freed: first.freed + second.freed,
+                freed_bytes: first.freed_bytes + second.freed_bytes,
+                ..second
+            })
+        })
+    }
+
+    /// Takes over a body, whose address is the owner word of its code, before that is published.
+    pub(crate) fn adopt(&self, body: Box<Body>) -> Owner {
+        Owner(Box::into_raw(body).expose_provenance())
+    }
+
+    /// Keeps what was published with a body.
+    pub(crate) fn keep(&self, owner: Owner, code: Code) {
+        lock(&self.inner.bodies).insert(owner, Some(code));
+    }
+
+    /// The word that leads from code to its body.
+    pub(crate) fn owner_word(&self, Owner(owner): Owner) -> usize {
+        owner
+    }
+
+    /// Retires code that nothing leads to any more, and says how many bytes it has.
+    pub(crate) fn retire(&self, Unlinked(owner): Unlinked) -> usize {
+        let code = { lock(&self.inner.bodies).get_mut(&owner).and_then(Option::take) };
+        code.map_or(0, |code| {
+            let len = code.len();
+            self.retire_code(code);
+            len
+        })
+    }
+
+    fn retire_code(&self, code: Code) {
+        if let Err(refused) = self.inner.space.retire(code) {
+            lock(&self.inner.unretired).push(refused.code);
         }
-        for call in &artifact.calls {
-            let address = address_of(call.target)?;
-            fill_call(code, base, call, address).ok_or_else(|| far(call.target, address))?;
+    }
+
+    /// `target`, or a jump to it, whichever is in reach of a field that ends at `end`.
+    pub(crate) fn within_reach(&self, end: usize, target: usize) -> Option<usize> {
+        if is_near(end, target) {
+            return Some(target);
         }
-        let body = Body {
-            code: self.span.publish(),
-            method,
-            frame_size: artifact.frame_size,
-            sites: artifact.sites.clone().into_boxed_slice(),
-            handlers: artifact.handlers.clone().into_boxed_slice(),
+        let stubs = lock(&self.inner.stubs);
+        stubs.get(&target)?.iter().map(|stub| stub.address).find(|&address| is_near(end, address))
+    }
+
+    /// Makes a jump to `target` among code of a kind. It stays.
+    pub(crate) fn make_stub(&self, writer: &CodeWriter, target: usize, lane: Lane) -> Result<(), Error> {
+        let layout = Layout { size: STUB_LEN, align: STUB_LEN, lane, hot: &[] };
+        let mut buffer = writer.reserve(&layout)?;
+        let address = buffer.address();
+        let slot = self.slot(address..address + STUB_LEN, target)?;
+        let Reach::Rel32(displacement) = buffer.reach(JUMP_SLOT.len(), slot.address()) else {
+            return Err(Error::OutOfReach { from: address, to: slot.address() });
         };
-        Ok(table.insert(body))
-    }
-}
-
-impl Body {
-    /// Where its code is.
-    pub fn code(&self) -> Code {
-        self.code
-    }
-
-    /// Whose code it is; nothing for a stub.
-    pub fn method(&self) -> Option<MethodId> {
-        self.method
-    }
-
-    /// The bytes of stack that one activation takes.
-    pub fn frame_size(&self) -> u32 {
-        self.frame_size
-    }
-
-    /// The site whose return address is `offset` bytes behind the start of the code.
-    pub fn site(&self, offset: u32) -> Option<&Site> {
-        let index = self.sites.binary_search_by_key(&offset, |site| site.return_offset).ok()?;
-        Some(&self.sites[index])
-    }
-
-    /// The handlers of a site, in the order in which they are tried.
-    pub fn handlers(&self, site: &Site) -> &[Landing] {
-        let first = site.handlers_first as usize;
-        &self.handlers[first..first + usize::from(site.handlers_count)]
-    }
-}
-
-fn far(target: RelocTarget, address: usize) -> InstallError {
-    InstallError::OutOfReach { target, address }
-}
-
-/// The bytes behind the code for the addresses that loads may need in words of their own.
-fn words_len(artifact: &Artifact) -> usize {
-    artifact.relocs.iter().filter(|reloc| reloc.kind == RelocKind::Load).count() * WORD_BYTES
-}
-
-/// Writes a distance of 32 bits; nothing if it has more.
-fn put_distance(code: &mut [u8], field: usize, distance: i64) -> Option<()> {
-    let distance = i32::try_from(distance).ok()?;
-    code[field..field + FIELD_BYTES].copy_from_slice(&distance.to_le_bytes());
-    Some(())
-}
-
-/// Makes the instruction of a [`RelocKind::Load`] load `address`, by itself or from a word behind the code.
-fn fill_load(
-    code: &mut [u8],
-    base: usize,
-    reloc: &Reloc,
-    address: usize,
-    word_address: usize,
-    word: &mut [u8],
-) {
-    let field = reloc.offset as usize;
-    let value = (address as i64).wrapping_add(reloc.addend);
-    let distance_to = |place: i64| place.wrapping_sub((base + field + FIELD_BYTES) as i64);
-    if put_distance(code, field, distance_to(value)).is_some() {
-        code[field - 2] = LEA;
-    } else {
-        word.copy_from_slice(&value.to_le_bytes());
-        put_distance(code, field, distance_to(word_address as i64)).expect("the word stands behind the code");
-    }
-}
-
-/// Puts `call rel32` at the end of a call's window; nothing if the target is too far away.
-fn fill_call(code: &mut [u8], base: usize, call: &Call, address: usize) -> Option<()> {
-    let end = call.end() as usize;
-    let field = end - FIELD_BYTES;
-    put_distance(code, field, (address as i64).wrapping_sub((base + end) as i64))?;
-    code[call.start as usize..field - 1].fill(NOP);
-    code[field - 1] = CALL;
-    Some(())
-}
-
-/// Whether every offset and range that an artifact names is one of its own.
-fn check(artifact: &Artifact) -> Result<(), &'static str> {
-    let len = artifact.code.len();
-    let fits = |offset: u32, width: usize| offset as usize <= len && len - offset as usize >= width;
-    let is_load = |field: u32| field >= 3 && artifact.code[field as usize - 2] == LOAD;
-    let range = |site: &Site| site.handlers_first as usize + usize::from(site.handlers_count);
-    if u32::try_from(len).is_err() {
-        Err("it has 4 GiB of code or more")
-    } else if !artifact.relocs.iter().all(|reloc| fits(reloc.offset, FIELD_BYTES)) {
-        Err("a relocation lies outside of the code")
-    } else if !artifact.relocs.iter().all(|reloc| reloc.kind != RelocKind::Load || is_load(reloc.offset)) {
-        Err("a relocation says that there is a load where there is none")
-    } else if !artifact.calls.iter().all(|call| call.len > 5 && fits(call.start, call.len.into())) {
-        Err("a call lies outside of the code, or has no room for one")
-    } else if !artifact.sites.windows(2).all(|pair| pair[0].return_offset < pair[1].return_offset) {
-        Err("sites are not in the order of their return addresses")
-    } else if !artifact
-        .sites
-        .iter()
-        .all(|site| fits(site.return_offset, 0) && range(site) <= artifact.handlers.len())
-    {
-        Err("a site lies outside of the code, or its handlers outside of the list")
-    } else if !artifact.handlers.iter().all(|handler| fits(handler.offset, 1)) {
-        Err("a handler lies outside of the code")
-    } else {
+        let (opcode, field) = buffer.bytes_mut().split_at_mut(JUMP_SLOT.len());
+        opcode.copy_from_slice(&JUMP_SLOT);
+        field[..size_of::<i32>()].copy_from_slice(&displacement.to_le_bytes());
+        // Code without an owner has no body. It stays as long as the space.
+        let _ = buffer.publish(0);
+        lock(&self.inner.stubs).entry(target).or_default().push(Stub { address, _slot: slot });
         Ok(())
+    }
+
+    /// A slot in reach of the code at these addresses.
+    pub(crate) fn slot(&self, code: Range<usize>, target: usize) -> Result<Slot, Error> {
+        self.inner.space.slot_near(&code, target)
+    }
+
+    /// Directs a call elsewhere.
+    ///
+    /// # Safety
+    ///
+    /// As for [`CodeSpace::patch_call`].
+    pub(crate) unsafe fn patch_call(&self, site: CallSite, target: usize) -> Result<(), Error> {
+        // SAFETY: the same contract.
+        unsafe { self.inner.space.patch_call(site, target) }
+    }
+
+    /// Who sees code, if anybody.
+    pub(crate) fn observers(&self) -> Option<&Observers> {
+        self.inner.observers.as_ref()
+    }
+}
+
+impl Inner {
+    fn reclaim(&self) -> Result<Reclaimed, Error> {
+        self.space.reclaim(&mut |found| self.free(Owner(found.owner)))
+    }
+
+    /// Drops the body of code that was freed.
+    fn free(&self, owner: Owner) {
+        let is_ours = { lock(&self.bodies).remove(&owner) }.is_some();
+        if !is_ours {
+            return;
+        }
+        // SAFETY: made by `Box::into_raw` in `adopt`, and taken off the list of those that are not freed. Whoever looked it up has
+        // left or made a checkpoint since, or the space would not have freed its code.
+        let body = unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Body>(owner.0)) };
+        if let Some(program) = &body.program {
+            program.lock().forget(owner, &body);
+        }
+        // An allocation in need may have used the room already; then what stands there is shown in its place.
+        if let Some(observers) = &self.observers
+            && self.space.lookup(body.start).is_none()
+        {
+            observers.freed(body.start);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for owner in std::mem::take(&mut *lock(&self.bodies)).into_keys() {
+            // SAFETY: made by `Box::into_raw` in `adopt` and not freed. Nobody holds a reference to a body without one to the table.
+            drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Body>(owner.0)) });
+        }
+    }
+}
+
+impl fmt::Debug for CodeTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodeTable").field("bodies", &self.len()).field("space", &self.inner.space).finish()
     }
 }

@@ -16,7 +16,6 @@
 
 use std::cell::Cell;
 use std::mem::offset_of;
-use std::ops::Range;
 use std::ptr;
 
 use dagwood_il::RaiseKind;
@@ -28,6 +27,7 @@ use crate::host::Host;
 use crate::layout::Slot;
 use crate::raise::Raise;
 use crate::thread::{NoRoom, Thread};
+use crate::unwind::RawFrame;
 
 /// What code is entered with.
 #[derive(Clone, Copy)]
@@ -54,6 +54,9 @@ impl Entry<'_> {
     ///
     /// * `code` and `shim` are the starts of bodies in `self.code`, and `shim` is made for the signature of `code`; `slots`
     ///   has at least as many slots as it has parameters, and as it has results.
+    /// * Neither of them can be freed: both stay installed, or the calling thread counted as running code before it learnt their
+    ///   addresses. Code that runs reaches only code that is linked in this way: by calls that are registered, or at
+    ///   addresses that stay.
     /// * All machine code that runs keeps `rbp` as the frame pointer, respects the conventions of the artifact's helpers,
     ///   describes each of its raising sites truly, and touches no memory but what its context leads it to.
     pub unsafe fn call(&self, shim: usize, code: usize, slots: &mut [Slot]) -> Result<(), Raise> {
@@ -84,8 +87,10 @@ pub(crate) struct Exit {
 pub(crate) struct Activation<'a> {
     pub(crate) exit: Exit,
     pub(crate) entry: &'a Entry<'a>,
-    /// The addresses of the code that was entered.
-    pub(crate) code_range: Range<usize>,
+    /// The activation around it on this thread of the system, or null.
+    outer: *const Activation<'static>,
+    /// While its code waits for the host: the frame of the stub that it called.
+    host_frame: Cell<*const RawFrame>,
     /// The raise with which the exit was taken; none if it was a machine fault.
     raise: Cell<Option<Raise>>,
 }
@@ -98,8 +103,9 @@ thread_local! {
 
 impl<'a> Activation<'a> {
     fn new(entry: &'a Entry<'a>) -> Activation<'a> {
-        let code_range = entry.code.space().range();
-        Activation { exit: Exit::default(), entry, code_range, raise: Cell::new(None) }
+        let outer = INNERMOST.with(Cell::get);
+        let host_frame = Cell::new(ptr::null());
+        Activation { exit: Exit::default(), entry, outer, host_frame, raise: Cell::new(None) }
     }
 
     /// The innermost activation of this thread.
@@ -113,6 +119,22 @@ impl<'a> Activation<'a> {
         INNERMOST.with(|innermost| unsafe { innermost.get().as_ref() })
     }
 
+    /// The activation around this one, on the same thread of the system.
+    pub(crate) fn outer(&self) -> Option<&Activation<'_>> {
+        // SAFETY: it is on the list as long as this one, which is inside it; and lives on the same stack.
+        unsafe { self.outer.as_ref() }
+    }
+
+    /// While its code waits for the host: the frame of the stub that it called, else null.
+    pub(crate) fn host_frame(&self) -> *const RawFrame {
+        self.host_frame.get()
+    }
+
+    /// Says that the host is called from the stub with this frame, until what this returns is dropped.
+    pub(crate) fn in_host(&self, frame: *const RawFrame) -> InHost<'_> {
+        InHost { place: &self.host_frame, previous: self.host_frame.replace(frame) }
+    }
+
     /// Keeps the raise that the exit is about to be taken with.
     pub(crate) fn leave_with(&self, raise: Raise) {
         self.raise.set(Some(raise));
@@ -123,9 +145,22 @@ impl<'a> Activation<'a> {
         match self.raise.take() {
             Some(raise) => raise,
             // SAFETY: without a raise it was the fault handler that took the exit, after it filled the record; it runs on
-            // this thread alone, and only while compiled code does.
-            None => unsafe { &*self.entry.thread.fault() }.to_raise(self.entry.code),
+            // this thread alone, and only while compiled code does. The entry has not ended, so the thread still counts
+            // as running.
+            None => unsafe { (*self.entry.thread.fault()).to_raise(self.entry.code) },
         }
+    }
+}
+
+/// The host is being called.
+pub(crate) struct InHost<'a> {
+    place: &'a Cell<*const RawFrame>,
+    previous: *const RawFrame,
+}
+
+impl Drop for InHost<'_> {
+    fn drop(&mut self) {
+        self.place.set(self.previous);
     }
 }
 
@@ -137,7 +172,8 @@ struct Linked {
 impl Linked {
     fn new(activation: &Activation<'_>) -> Linked {
         let this = ptr::from_ref(activation).cast::<Activation<'static>>();
-        Linked { previous: INNERMOST.with(|innermost| innermost.replace(this)) }
+        INNERMOST.with(|innermost| innermost.set(this));
+        Linked { previous: activation.outer }
     }
 }
 

@@ -61,7 +61,7 @@ pub struct MachineFault {
     pub address: usize,
     /// Which method's code it was, if any's.
     pub method: Option<MethodId>,
-    /// The offset of the instruction in that code; without a body, in the code space.
+    /// The offset of the instruction in that code; outside of any, its address.
     pub offset: usize,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for MachineFault {
         }
         match method {
             Some(method) => write!(f, ", {method} at code offset {offset:#x}"),
-            None => write!(f, ", outside of any method at code offset {offset:#x}"),
+            None => write!(f, ", outside of any method at {offset:#x}"),
         }
     }
 }
@@ -103,17 +103,22 @@ impl Default for FaultRecord {
 
 impl FaultRecord {
     /// The raise that says what is recorded.
-    pub(crate) fn to_raise(&self, code: &CodeTable) -> Raise {
-        let body = code.lookup(self.pc);
-        let start = body.map_or(code.space().range().start, |body| body.code().address);
-        let offset = self.pc - start;
-        let method = body.and_then(|body| body.method());
+    ///
+    /// # Safety
+    ///
+    /// The calling thread still counts as running the code that faulted.
+    pub(crate) unsafe fn to_raise(&self, code: &CodeTable) -> Raise {
+        // SAFETY: the thread has entered, and makes no checkpoint here.
+        let body = unsafe { code.body_at(self.pc) };
+        let offset = self.pc - body.map_or(0, |body| body.start);
+        let method = body.and_then(|body| body.method);
         let fault = MachineFault { signal: self.signal, address: self.address, method, offset };
         let mut raise = Raise::fault(fault);
         if let Some(method) = method {
             raise.trace.push(Frame { method, position: SourcePos::NONE, offset: offset as u32 });
         }
-        unwind::trace_returns(&mut raise.trace, code, &self.returns[..self.count]);
+        // SAFETY: as above.
+        unsafe { unwind::trace_returns(&mut raise.trace, code, &self.returns[..self.count]) };
         raise.trace.omit(self.omitted);
         raise
     }
@@ -269,7 +274,7 @@ unsafe fn take(signal: c_int, info: &siginfo_t, context: &mut ucontext_t) -> boo
     if info.si_code <= 0 {
         return false;
     }
-    if !activation.code_range.contains(&pc) {
+    if !activation.entry.code.contains(pc) {
         // SAFETY: the stack pointer is the interrupted function's.
         let Some([parent, return_address]) = (unsafe { bulk_caller(activation, fp, sp) }) else {
             return false;
@@ -312,7 +317,7 @@ unsafe fn bulk_caller(activation: &Activation<'_>, fp: usize, sp: usize) -> Opti
     let [mark, _, parent, return_address] =
         unsafe { ptr::with_exposed_provenance::<[usize; 4]>(fp - 16).read() };
     let is_ours =
-        mark == ptr::from_ref(&stubs::BULK_MARK).addr() && activation.code_range.contains(&return_address);
+        mark == ptr::from_ref(&stubs::BULK_MARK).addr() && activation.entry.code.contains(return_address - 1);
     if !is_ours {
         return None;
     }

@@ -8,7 +8,8 @@
 //! # Guarantees
 //!
 //! * The code of a batch is placed in the order of its methods, however many threads compiled it.
-//! * A batch is installed as a whole or, on an error, not at all as far as calls can see.
+//! * A batch is installed as a whole or, on an error, not at all: what it reserved is free again.
+//! * Methods can be compiled again, and their code [evicted](Jit::evict), at any time and by any thread.
 //! * Arguments are checked against the signature; a call never runs code with others.
 //!
 //! # What the frontend vouches for
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dagwood_codegen::{Artifact, CompileError, RelocTarget, Target, TargetError};
-use dagwood_codespace::CodeSpace;
+use dagwood_codespace::{Lane, Observing};
 use dagwood_il::entity::{Entity, EntityVec};
 use dagwood_il::eval::Value;
 use dagwood_il::{MethodId, Module, Signature, SignatureId, SymbolId, Type};
@@ -37,7 +38,9 @@ use crate::context::Context;
 use crate::entry::Entry;
 use crate::helpers;
 use crate::host::Host;
+use crate::install::{Made, Missing, Pending, Subject};
 use crate::layout::Slot;
+use crate::links::{Links, Pin, Program};
 use crate::raise::Raise;
 use crate::thread::Thread;
 
@@ -54,8 +57,12 @@ pub struct Options {
     pub features: dagwood_codegen::Features,
     /// How many threads compile a batch.
     pub threads: NonZeroUsize,
-    /// The code space.
+    /// The code space; see [`CodeTable::new`].
     pub space: dagwood_codespace::Options,
+    /// Among what kind of code methods stand.
+    pub lane: Lane,
+    /// Which profilers and debuggers see the code; see [`CodeTable::observed`].
+    pub observe: Observing,
 }
 
 impl Default for Options {
@@ -72,6 +79,8 @@ impl Default for Options {
             features: dagwood_codegen::Features::Host,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             space: dagwood_codespace::Options::default(),
+            lane: Lane::default(),
+            observe: Observing::default(),
         }
     }
 }
@@ -94,6 +103,13 @@ pub enum JitError {
     },
     /// An entry shim was not compiled.
     Shim(CompileError),
+    /// Calls could not be redirected to code that was installed: they go where they went before.
+    Relink {
+        /// The method's name.
+        name: String,
+        /// Why.
+        error: dagwood_codespace::Error,
+    },
     /// Code was not installed.
     Install {
         /// The method's name.
@@ -110,6 +126,7 @@ impl fmt::Display for JitError {
             JitError::Space(error) => error.fmt(f),
             JitError::Method { name, failure, .. } => write!(f, "method `{name}`: {failure}"),
             JitError::Shim(error) => write!(f, "entry shim: {error}"),
+            JitError::Relink { name, error } => write!(f, "calls of method `{name}`: {error}"),
             JitError::Install { name, error } => write!(f, "method `{name}`: {error}"),
         }
     }
@@ -122,6 +139,7 @@ impl Error for JitError {
             JitError::Space(error) => Some(error),
             JitError::Method { failure, .. } => Some(failure),
             JitError::Shim(error) => Some(error),
+            JitError::Relink { error, .. } => Some(error),
             JitError::Install { error, .. } => Some(error),
         }
     }
@@ -188,8 +206,8 @@ pub struct Jit {
     options: Options,
     target: Arc<Target>,
     code: Arc<CodeTable>,
-    /// Where each method's code starts; zero while it has none.
-    methods: Vec<AtomicUsize>,
+    /// Where the methods' code is, and which calls lead there.
+    program: Arc<Program>,
     /// Where the storage of each bound symbol starts.
     symbols: EntityVec<SymbolId, Option<usize>>,
     /// Where the entry shim of each signature starts; zero while there is none.
@@ -205,8 +223,8 @@ impl Jit {
     ///
     /// If this machine is not supported or has no room for code.
     pub fn new(module: Module, options: Options) -> Result<Jit, JitError> {
-        let space = CodeSpace::new(&options.space).map_err(JitError::Space)?;
-        Jit::sharing(Arc::new(CodeTable::new(space)), module, options)
+        let code = CodeTable::observed(&options.space, &options.observe).map_err(JitError::Space)?;
+        Jit::sharing(Arc::new(code), module, options)
     }
 
     /// As [`Jit::new`], for code that is installed beside that of other programs, so that the programs may call each other
@@ -219,7 +237,7 @@ impl Jit {
         let target = Target::new(options.features, options.verify_code).map_err(JitError::Target)?;
         let zeroes = |len| (0..len).map(|_| AtomicUsize::new(0)).collect();
         Ok(Jit {
-            methods: zeroes(module.methods.len()),
+            program: Arc::new(Program::new(module.methods.len())),
             shims: zeroes(module.signatures.len()),
             symbols: EntityVec::filled(None, module.symbols.len()),
             code,
@@ -259,45 +277,121 @@ impl Jit {
         self.symbols.get(symbol).copied().flatten()
     }
 
-    /// Where a method's code starts; none while it has none.
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Where a method's code starts; none while it has none. From then on its code stays there: it cannot be
+    /// [evicted](Jit::evict) any more.
     pub fn method_address(&self, method: MethodId) -> Option<usize> {
-        let address = self.methods.get(method.index())?.load(Ordering::Acquire);
-        (address != 0).then_some(address)
+        self.program.pin(method, Pin::Address)
+    }
+
+    /// Whether a method has code.
+    pub fn is_compiled(&self, method: MethodId) -> bool {
+        self.program.address(method).is_some()
     }
 
     /// The method whose code starts at an address.
     pub fn method_at(&self, address: usize) -> Option<MethodId> {
-        let body = self.code.lookup(address)?;
-        body.method().filter(|_| body.code().address == address)
+        let located = self.code.find(address)?;
+        located.method.filter(|_| located.start == address)
     }
 
-    /// Compiles methods that have no code yet and installs them together; they may call each other, and whatever was
-    /// compiled before.
+    /// Compiles methods and installs them together; they may call each other, and whatever was compiled before. If one has code
+    /// already, its calls go to the new code from then on, and the old is retired unless it is pinned. Calls of methods that were
+    /// [evicted](Jit::evict) go to their new code.
     ///
     /// # Errors
     ///
-    /// Of the methods that fail, the first one's error. None of the batch is installed then.
+    /// Of the methods that fail, the first one's error. None of the batch is installed then. [`JitError::Relink`] says that all
+    /// are installed, but that some calls could not be redirected to them.
     pub fn compile(&self, methods: &[MethodId], bodies: &dyn Bodies) -> Result<(), JitError> {
         let artifacts = self.artifacts(methods, bodies)?;
+        let batch = self.code.batch();
         let mut pending = Vec::with_capacity(methods.len());
         for (method, artifact) in methods.iter().zip(&artifacts) {
-            pending.push(self.code.reserve(artifact).map_err(|error| self.not_installed(*method, error))?);
+            let reserved = batch.reserve(artifact, self.options.lane);
+            pending.push(reserved.map_err(|error| self.not_installed(*method, error))?);
         }
-        let mut addresses: EntityVec<MethodId, usize> = EntityVec::filled(0, self.methods.len());
+        let mut addresses: EntityVec<MethodId, usize> = EntityVec::filled(0, self.module.methods.len());
         for (method, pending) in methods.iter().zip(&pending) {
             addresses[*method] = pending.address();
         }
+        let mut made = Made::default();
+        loop {
+            let mut links = self.program.lock();
+            let missing = self.link(methods, &mut pending, &addresses, &links)?;
+            if missing.is_empty() {
+                return self.publish(methods, pending, &mut links);
+            }
+            // Making stubs may need room, and making room may need the lock.
+            drop(links);
+            batch.provide(missing, &mut made, self.options.lane).map_err(|(target, error)| {
+                let name = match target {
+                    RelocTarget::Method(method) => self.name(method),
+                    _ => format!("{target:?}"),
+                };
+                JitError::Install { name, error }
+            })?;
+        }
+    }
+
+    /// Fills in the code of a batch. Nobody can see it yet.
+    fn link(
+        &self,
+        methods: &[MethodId],
+        pending: &mut [Pending<'_>],
+        addresses: &EntityVec<MethodId, usize>,
+        links: &Links,
+    ) -> Result<Missing, JitError> {
+        let mut missing = Missing::default();
+        let resolve = |target| match target {
+            RelocTarget::Method(callee) => match addresses[callee] {
+                0 => self.program.target(links, callee),
+                address => Some(address),
+            },
+            _ => self.resolve(target),
+        };
         for (method, pending) in methods.iter().zip(pending) {
-            let resolve = |target| match target {
-                RelocTarget::Method(callee) if addresses[callee] != 0 => Some(addresses[callee]),
-                _ => self.resolve(target),
-            };
-            pending.install(Some(*method), resolve).map_err(|error| self.not_installed(*method, error))?;
+            let linked = pending.link(&self.subject(*method), resolve, &mut missing);
+            linked.map_err(|error| self.not_installed(*method, error))?;
+            links.reach(&self.code, *method, addresses[*method], &mut missing);
         }
-        for method in methods {
-            self.methods[method.index()].store(addresses[*method], Ordering::Release);
+        Ok(missing)
+    }
+
+    fn subject(&self, method: MethodId) -> Subject<'_> {
+        Subject { method: Some(method), program: Some(&self.program) }
+    }
+
+    /// Publishes a batch that is filled in.
+    fn publish(
+        &self,
+        methods: &[MethodId],
+        pending: Vec<Pending<'_>>,
+        links: &mut Links,
+    ) -> Result<(), JitError> {
+        let mut published = Vec::with_capacity(methods.len());
+        for (method, pending) in methods.iter().zip(pending) {
+            pending.pins().for_each(|(used, pin)| links.pin(used, pin));
+            let name = self.code.observers().map(|_| self.name(*method));
+            let (owner, located) = pending.publish(&self.subject(*method), name.as_deref(), links);
+            published.push((owner, located.start));
         }
-        Ok(())
+        if let Some(observers) = self.code.observers() {
+            // Observers that fail see nothing more; the code runs all the same.
+            let _ = observers.flush();
+        }
+        let mut result = Ok(());
+        for (method, code) in methods.iter().zip(published) {
+            match self.program.publish(links, &self.code, *method, code) {
+                Ok(Some(replaced)) => drop(self.code.retire(replaced)),
+                Ok(None) => {}
+                Err(error) => result = result.and(Err(JitError::Relink { name: self.name(*method), error })),
+            }
+        }
+        result
     }
 
     /// The artifacts of methods, in their order, compiled by as many threads as the options say.
@@ -334,14 +428,14 @@ impl Jit {
 
     fn resolve(&self, target: RelocTarget) -> Option<usize> {
         match target {
-            RelocTarget::Method(method) => self.method_address(method),
+            RelocTarget::Method(method) => self.program.address(method),
             RelocTarget::Helper(helper) => Some(helpers::address(helper)),
             RelocTarget::Symbol(symbol) => self.symbol_address(symbol),
             RelocTarget::Native(_) | RelocTarget::Own => None,
         }
     }
 
-    fn name(&self, method: MethodId) -> String {
+    pub(crate) fn name(&self, method: MethodId) -> String {
         self.module.methods.get(method).map(|decl| decl.name.clone()).unwrap_or_else(|| method.to_string())
     }
 
@@ -359,9 +453,10 @@ impl Jit {
                 let artifact =
                     compiler.entry_shim(&self.module.signatures[signature]).map_err(JitError::Shim)?;
                 let failed = |error| JitError::Install { name: "entry shim".into(), error };
-                let body = self.code.reserve(&artifact).map_err(failed)?;
-                let body = body.install(None, |target| self.resolve(target)).map_err(failed)?;
-                known.store(body.code().address, Ordering::Release);
+                let batch = self.code.batch();
+                let pending = batch.reserve(&artifact, Lane::Stubs).map_err(failed)?;
+                let located = pending.install(None, |target| self.resolve(target)).map_err(failed)?;
+                known.store(located.start, Ordering::Release);
             }
         }
         Ok(known.load(Ordering::Acquire))
@@ -378,19 +473,7 @@ impl Jit {
     /// If a native function that it calls panics.
     pub fn call(&self, cx: CallCx<'_>, method: MethodId, args: &[Value]) -> Result<Vec<Value>, CallError> {
         let not_compiled = || CallError::NotCompiled { name: self.name(method) };
-        let code = self.method_address(method).ok_or_else(not_compiled)?;
-        let id = self.module.methods[method].signature;
-        self.call_code(cx, code, id, args)
-    }
-
-    /// Calls the method whose code starts at `code`, which must be one of `signature`.
-    pub(crate) fn call_code(
-        &self,
-        cx: CallCx<'_>,
-        code: usize,
-        signature: SignatureId,
-        args: &[Value],
-    ) -> Result<Vec<Value>, CallError> {
+        let signature = self.module.methods.get(method).ok_or_else(not_compiled)?.signature;
         let expected = &self.module.signatures[signature];
         if !args.iter().map(|value| value.ty()).eq(expected.params.iter().copied()) {
             let given = args.iter().map(|value| value.ty()).collect();
@@ -402,10 +485,14 @@ impl Jit {
             *slot = value.bits().into();
         }
         let entry = Entry { thread: cx.thread, context: cx.context, code: &self.code, host: cx.host };
-        // SAFETY: the shim is made for the signature, which is that of the code; there are as many slots as it has
+        // Whoever takes the code out from here on waits for us. Nothing between this and the call can make a checkpoint.
+        let running = cx.thread.run();
+        let code = self.program.address(method).ok_or_else(not_compiled)?;
+        // SAFETY: the code is linked and shims stay. The shim is made for the signature, which is that of the code; there are as many slots as it has
         // parameters and results. The code generator keeps frame pointers and describes its sites; what memory the
         // code touches its frontend vouches for, as the head of this file says.
         unsafe { entry.call(shim, code, &mut slots) }.map_err(CallError::Raised)?;
+        drop(running);
         let value = |(slot, ty): (&Slot, &Type)| Value::new(*ty, slot.all());
         Ok(slots.iter().zip(&expected.results).map(value).collect())
     }
@@ -413,6 +500,9 @@ impl Jit {
 
 impl fmt::Debug for Jit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jit").field("methods", &self.methods.len()).field("code", &self.code.len()).finish()
+        f.debug_struct("Jit")
+            .field("methods", &self.module.methods.len())
+            .field("code", &self.code.len())
+            .finish()
     }
 }

@@ -1,7 +1,7 @@
 //! Dagwood's runtime: compiling, installing, calling and unwinding methods.
 //!
 //! ```text
-//!   jit ──► compiler ──► artifact ──► code (in a code space)
+//!   jit ──► compiler ──► artifact ──► install ──► code (in a code space) ──► evict
 //!    └ call ──► entry ──► shim, machine code ──► stubs ──► unwind, host
 //!                 └ thread, context, memory: what the code runs on
 //! ```
@@ -9,16 +9,20 @@
 //! Who embeds Dagwood needs what is re-exported here; a frontend with a host of its own also [`host`], [`memory`] and, to
 //! share instances with the interpreter, [`view`]. What safe functions rely on stands at the head of [`jit`].
 
+mod body;
 pub mod code;
 pub mod compiler;
 pub mod context;
 pub mod entry;
 pub mod error;
+pub mod evict;
 pub mod fault;
 pub mod helpers;
 pub mod host;
+mod install;
 pub mod jit;
 pub mod layout;
+mod links;
 pub mod memory;
 pub mod natives;
 pub mod raise;
@@ -33,6 +37,7 @@ pub mod view;
 pub use compiler::{Bodies, BodyError, Verify, bodies};
 pub use context::Context;
 pub use dagwood_codespace as codespace;
+pub use evict::{EvictError, Evicted, Pin};
 pub use jit::{CallCx, CallError, Jit, JitError, Options};
 pub use natives::Natives;
 pub use raise::Raise;

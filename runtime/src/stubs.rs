@@ -97,6 +97,30 @@ pub(crate) unsafe extern "sysv64-unwind" fn throw(object: u64) -> ! {
     )
 }
 
+/// Where calls of methods go whose code was taken out, whatever their arguments are.
+///
+/// # Safety
+///
+/// As [`raise_site`].
+#[unsafe(naked)]
+unsafe extern "sysv64-unwind" fn unlinked() -> ! {
+    naked_asm!(
+        ".cfi_startproc",
+        make_frame!(),
+        "mov rdi, rbp",
+        "mov rsi, rsp",
+        "call {unlinked}",
+        go_to_target!(),
+        ".cfi_endproc",
+        unlinked = sym unwind::unlinked,
+    )
+}
+
+/// Where [`unlinked`] is.
+pub(crate) fn unlinked_address() -> usize {
+    unlinked as *const () as usize
+}
+
 /// `Helper::CallNative`.
 ///
 /// # Safety

@@ -5,18 +5,24 @@
 //! *Polling.* Compiled code reads the poll word and calls the runtime if it is not zero. An [`Interrupter`] sets it
 //! from any thread; so does [`Thread::set_fuel`], for then every poll must be counted. A request to stop stays until
 //! [`Thread::clear_interrupt`], so that guest code that catches it is stopped again at its next poll.
+//!
+//! *Participating.* A thread says when it runs compiled code, so that code that was taken out is not used again before its time.
+//! Who reclaims code and finds the thread behind sets a bit of the poll word; the next poll tells what the thread's stack
+//! returns to, and goes on. It costs no fuel and interrupts nobody.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use dagwood_codespace::{Domain, Participant, Running};
 use dagwood_il::layout;
 
 use crate::error::SystemError;
 use crate::fault::FaultRecord;
 use crate::region::{PAGE, Region};
 use crate::stack;
+use crate::unwind;
 
 /// How much of the stacks compiled code may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +73,8 @@ impl Interrupt {
 const REASON: u32 = 0xff;
 /// The bit of the poll word that says that polls are counted.
 const COUNTING: u32 = 0x100;
+/// The bit of the poll word that asks for a checkpoint.
+const LAG: u32 = 0x200;
 
 /// What compiled code sees of a thread.
 #[derive(Debug)]
@@ -91,6 +99,11 @@ impl Block {
         let ask = |word| (word & REASON == 0).then_some(word | interrupt as u32);
         // An error says that there is a reason already; the first one counts.
         let _ = self.poll.fetch_update(Ordering::Relaxed, Ordering::Relaxed, ask);
+    }
+
+    /// Asks the thread for a checkpoint.
+    fn ask_for_checkpoint(&self) {
+        self.poll.fetch_or(LAG, Ordering::Relaxed);
     }
 }
 
@@ -117,6 +130,7 @@ pub struct Thread {
     depth: Cell<u32>,
     fuel: Cell<u64>,
     fault: Box<UnsafeCell<FaultRecord>>,
+    participant: Participant,
 }
 
 impl Thread {
@@ -133,8 +147,14 @@ impl Thread {
             shadow_top: AtomicU64::new(base),
             shadow_limit: AtomicU64::new(base + size as u64),
         };
+        let block = Arc::new(block);
+        let refused = |_| SystemError { attempt: "find memory for a participant", errno: libc::ENOMEM };
+        let participant = Domain::global().join().map_err(refused)?;
+        let asked = Arc::clone(&block);
+        participant.on_lag(Arc::new(move || asked.ask_for_checkpoint()));
         Ok(Thread {
-            block: Arc::new(block),
+            block,
+            participant,
             shadow,
             options: options.clone(),
             depth: Cell::new(0),
@@ -186,6 +206,45 @@ impl Thread {
         Interrupt::from_reason((word & REASON) as u16)
     }
 
+    /// Calls `wait`, which blocks or takes long, for a function of the host that compiled code on this thread called. Meanwhile
+    /// the thread holds no code up but what its stack returns to. `wait` may enter code again. Anywhere else it
+    /// is just called.
+    ///
+    /// A host that blocks without this keeps code from being reclaimed that is taken out meanwhile; nothing worse. So does one that
+    /// runs another [`Thread`] in a call of the first one's, on the same thread of the system.
+    pub fn park<R>(&self, wait: impl FnOnce() -> R) -> R {
+        match unwind::returns_in_host() {
+            // SAFETY: all code that is entered on this thread stands on the stack that the addresses were found on, and code is
+            // reached through links only, which are read after entering.
+            Some(addresses) => unsafe { self.participant.park(addresses, wait) },
+            None => wait(),
+        }
+    }
+
+    /// Counts as running code, until what this returns is dropped: what leads to code is read after this.
+    #[inline]
+    pub(crate) fn run(&self) -> Running<'_> {
+        self.participant.enter()
+    }
+
+    /// Whether a checkpoint was asked for since the last time this was called.
+    pub(crate) fn take_lag(&self) -> bool {
+        self.block.poll.load(Ordering::Relaxed) & LAG != 0
+            && self.block.poll.fetch_and(!LAG, Ordering::Relaxed) & LAG != 0
+    }
+
+    /// Says that of all code this thread came to so far it goes back to these addresses only.
+    ///
+    /// # Safety
+    ///
+    /// They are all return addresses in compiled code on this thread's stack, and no reference to a body of other code is
+    /// used afterwards.
+    pub(crate) unsafe fn checkpoint(&self, return_addresses: impl IntoIterator<Item = usize>) {
+        // SAFETY: the caller vouches for the addresses. Compiled code keeps no address of code that may be taken out but to return
+        // to: those that are values are of pinned methods.
+        unsafe { self.participant.checkpoint(return_addresses) };
+    }
+
     /// Whether code runs on this thread.
     pub fn is_entered(&self) -> bool {
         self.depth.get() > 0
@@ -197,6 +256,7 @@ impl Thread {
     }
 
     /// Prepares for an entry from here. The outermost one sets the stack limit, and those inside it keep it.
+    #[inline]
     pub(crate) fn enter(&self) -> Result<Entered<'_>, NoRoom> {
         let sp = stack::pointer();
         if self.depth.get() == 0 {
@@ -210,7 +270,8 @@ impl Thread {
             return Err(NoRoom::Used);
         }
         self.depth.set(self.depth.get() + 1);
-        Ok(Entered { thread: self, shadow_top: self.block.shadow_top.load(Ordering::Relaxed) })
+        let shadow_top = self.block.shadow_top.load(Ordering::Relaxed);
+        Ok(Entered { thread: self, shadow_top, _running: self.run() })
     }
 
     /// Where the handler of machine faults leaves what it found.
@@ -240,6 +301,7 @@ pub(crate) enum NoRoom {
 pub(crate) struct Entered<'a> {
     thread: &'a Thread,
     shadow_top: u64,
+    _running: Running<'a>,
 }
 
 impl Drop for Entered<'_> {
@@ -291,6 +353,16 @@ mod tests {
         assert_eq!(thread.stack_limit(), limit);
         drop(outer);
         assert!(!thread.is_entered());
+    }
+
+    #[test]
+    fn being_asked_for_a_checkpoint_spends_no_fuel_and_interrupts_nobody() {
+        let thread = Thread::new(&Options::default()).expect("there is memory");
+        thread.block.ask_for_checkpoint();
+        assert_eq!((thread.poll(), thread.fuel()), (None, None));
+        thread.set_fuel(Some(2));
+        assert_eq!((thread.take_lag(), thread.take_lag(), thread.poll()), (true, false, None));
+        assert_eq!(thread.fuel(), Some(1));
     }
 
     #[test]

@@ -14,14 +14,20 @@
 //! the `tail` convention. Where that is a `system_v` call of a stub, values may also live in callee-saved
 //! registers; these are as they were at the call, since every Rust function between has returned.
 //!
+//! *Checkpoints.* At a poll that was asked for one, all addresses are told that frames of compiled code on this stack return to: those
+//! of the innermost activation, and those of each one around it, from the stub that called its host. Frames are followed by their
+//! pointers alone: whether something is installed there is not asked, so nothing is left out.
+//!
 //! *Cost.* A lookup for each frame until the handler. The trace is gathered by a second walk, and only if there is none.
 
 use dagwood_codegen::{Landing, Site};
 use dagwood_il::RaiseKind;
 use dagwood_il::layout::NativeWord;
 
-use crate::code::{Body, CodeTable};
+use crate::body::Body;
+use crate::code::CodeTable;
 use crate::entry::Activation;
+use crate::evict::EvictedCall;
 use crate::host::{Host, NativeCall};
 use crate::layout::Slot;
 use crate::raise::{Frame, Raise, Trace};
@@ -58,10 +64,15 @@ struct Step<'a> {
 
 impl<'a> Step<'a> {
     /// The frame that `return_address` leads back to.
-    fn at(code: &'a CodeTable, return_address: usize, fp: usize) -> Option<Step<'a>> {
+    ///
+    /// # Safety
+    ///
+    /// The thread has entered, and the step is not used after it leaves or makes a checkpoint that does not name the address.
+    unsafe fn at(code: &'a CodeTable, return_address: usize, fp: usize) -> Option<Step<'a>> {
         // A call may be the last instruction, and its return address then lies behind the body.
-        let body = code.lookup(return_address.wrapping_sub(1))?;
-        Some(Step { body, offset: (return_address - body.code().address) as u32, fp })
+        // SAFETY: the same contract.
+        let body = unsafe { code.body_at(return_address.wrapping_sub(1)) }?;
+        Some(Step { body, offset: (return_address - body.start) as u32, fp })
     }
 
     fn site(&self) -> Option<&'a Site> {
@@ -71,7 +82,7 @@ impl<'a> Step<'a> {
     /// The frame as traces name it; stubs and shims are not named.
     fn frame(&self) -> Option<Frame> {
         let position = self.site().map(|site| site.position).unwrap_or_default();
-        self.body.method().map(|method| Frame { method, position, offset: self.offset })
+        self.body.method.map(|method| Frame { method, position, offset: self.offset })
     }
 }
 
@@ -105,14 +116,67 @@ impl<'a> Iterator for Walk<'a> {
             return None;
         }
         self.frame = parent;
-        Step::at(self.code, return_address, fp)
+        // SAFETY: the thread has entered the activation and does not leave it before the walk is over; the address is on its
+        // stack and stays there until then, so every checkpoint names it.
+        unsafe { Step::at(self.code, return_address, fp) }
     }
 }
 
 /// Adds to `trace` the frames that `return_addresses` lead back to.
-pub(crate) fn trace_returns(trace: &mut Trace, code: &CodeTable, return_addresses: &[usize]) {
-    let steps = return_addresses.iter().filter_map(|&address| Step::at(code, address, 0));
+///
+/// # Safety
+///
+/// The calling thread has entered code.
+pub(crate) unsafe fn trace_returns(trace: &mut Trace, code: &CodeTable, return_addresses: &[usize]) {
+    // SAFETY: the same contract; no step outlives this function, which makes no checkpoint.
+    let steps = return_addresses.iter().filter_map(|&address| unsafe { Step::at(code, address, 0) });
     steps.filter_map(|step| step.frame()).for_each(|frame| trace.push(frame));
+}
+
+/// The addresses that frames of compiled code return to on this stack, or nothing if their chain is broken.
+///
+/// # Safety
+///
+/// `innermost` is the innermost activation of this thread, and `frame` that of a stub that its code called.
+unsafe fn return_addresses(innermost: &Activation<'_>, frame: *const RawFrame) -> Option<Vec<usize>> {
+    let mut addresses = Vec::new();
+    let (mut activation, mut frame) = (innermost, frame);
+    loop {
+        let end = activation.exit.fp.get();
+        while (frame as usize) < end && frame.is_aligned() && !frame.is_null() {
+            // SAFETY: the first frame is a stub's, which waits; all others lie above it and below the trampoline's, on the part
+            // of this thread's stack that is in use.
+            let RawFrame { parent, return_address } = unsafe { frame.read() };
+            addresses.push(return_address);
+            if parent <= frame {
+                return None;
+            }
+            frame = parent;
+        }
+        if frame as usize != end {
+            return None;
+        }
+        let Some(outer) = activation.outer() else { return Some(addresses) };
+        (activation, frame) = (outer, outer.host_frame());
+    }
+}
+
+/// What [`return_addresses`] finds, if the code that runs on this thread waits for its host.
+pub(crate) fn returns_in_host() -> Option<Vec<usize>> {
+    // SAFETY: used in this function alone, which the activation's host called.
+    let activation = unsafe { Activation::innermost() }?;
+    let frame = activation.host_frame();
+    // SAFETY: the frame is that of the stub that waits for the host.
+    if frame.is_null() { None } else { unsafe { return_addresses(activation, frame) } }
+}
+
+/// Does something with the thread parked whose code waits for the host that calls this, if there is one.
+pub(crate) fn parked_in_host<R>(act: impl FnOnce() -> R) -> R {
+    // SAFETY: used in this function alone, which the activation's host called.
+    match unsafe { Activation::innermost() } {
+        Some(activation) => activation.entry.thread.park(act),
+        None => act(),
+    }
 }
 
 /// Whether a handler catches a raise.
@@ -127,6 +191,8 @@ fn catches(handler: &Landing, raise: &Raise, host: &dyn Host) -> bool {
 
 /// Finds where `raise` goes on; leaves it in the activation if that is the exit.
 fn find(activation: &Activation<'_>, walk: &Walk<'_>, mut raise: Raise) -> Target {
+    // Asking for a class is calling the host.
+    let in_host = activation.in_host(walk.frame);
     for step in walk.clone() {
         let Some(site) = step.site() else { continue };
         let mut handlers = step.body.handlers(site).iter();
@@ -134,12 +200,13 @@ fn find(activation: &Activation<'_>, walk: &Walk<'_>, mut raise: Raise) -> Targe
             return Target {
                 sp: step.fp - site.frame_offset as usize,
                 fp: step.fp,
-                pc: step.body.code().address + handler.offset as usize,
+                pc: step.body.start + handler.offset as usize,
                 object: raise.object,
                 code: u64::from(raise.kind.code(raise.reason)),
             };
         }
     }
+    drop(in_host);
     walk.clone().filter_map(|step| step.frame()).for_each(|frame| raise.trace.push(frame));
     activation.leave_with(raise);
     let exit = &activation.exit;
@@ -178,6 +245,21 @@ pub(crate) unsafe extern "sysv64-unwind" fn raise_site(frame: *const RawFrame, t
     unsafe { unwind(frame, target, raise) };
 }
 
+/// What the stub does that calls of evicted methods go to.
+///
+/// # Safety
+///
+/// As [`unwind`].
+pub(crate) unsafe extern "sysv64-unwind" fn unlinked(frame: *const RawFrame, target: *mut Target) {
+    let raise = |walk: &Walk<'_>| {
+        let caller = walk.clone().next();
+        let method = caller.and_then(|step| step.body.callee(step.body.start + step.offset as usize));
+        Raise::fault(EvictedCall { method })
+    };
+    // SAFETY: the same contract.
+    unsafe { unwind(frame, target, raise) };
+}
+
 /// What the stub of `Helper::Throw` calls.
 ///
 /// # Safety
@@ -205,7 +287,11 @@ pub(crate) unsafe extern "sysv64-unwind" fn call_native(
     let NativeWord { native, slots: count } = NativeWord::decode(word);
     // SAFETY: the caller vouches for pointer and number; the buffer belongs to the calling frame, which waits.
     let slots = unsafe { std::slice::from_raw_parts_mut(slots, count as usize) };
-    match entry.host.call_native(NativeCall { entry, native, slots }) {
+    let called = {
+        let _in_host = activation.in_host(frame);
+        entry.host.call_native(NativeCall { entry, native, slots })
+    };
+    match called {
         Ok(()) => false,
         Err(raise) => {
             // SAFETY: the same contract.
@@ -223,7 +309,14 @@ pub(crate) unsafe extern "sysv64-unwind" fn call_native(
 pub(crate) unsafe extern "sysv64-unwind" fn poll(frame: *const RawFrame, target: *mut Target) -> bool {
     // SAFETY: used in this function alone, which code of the activation called.
     let activation = unsafe { Activation::innermost() }.expect("code runs in an activation");
-    match activation.entry.thread.poll() {
+    let thread = activation.entry.thread;
+    if thread.take_lag() {
+        // SAFETY: the frame is the stub's, which code of the innermost activation called.
+        let addresses = unsafe { return_addresses(activation, frame) };
+        // SAFETY: these are all of them on this thread; nobody on its stack holds a body but of code that is on it.
+        addresses.into_iter().for_each(|addresses| unsafe { thread.checkpoint(addresses) });
+    }
+    match thread.poll() {
         None => false,
         Some(interrupt) => {
             let raise = Raise::new(RaiseKind::Interrupt, interrupt.reason());

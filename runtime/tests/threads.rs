@@ -37,12 +37,12 @@ fn compiled(threads: usize) -> (Jit, Vec<MethodId>) {
     (jit, ids)
 }
 
-/// Where each method's code is within its space, and how long it is.
+/// Where each method's code is beside the first one's, and how long it is.
 fn places(jit: &Jit, ids: &[MethodId]) -> Vec<(usize, usize)> {
-    let start = jit.code().space().range().start;
+    let start = jit.method_address(ids[0]).expect("the method has code");
     let place = |id: &MethodId| {
         let address = jit.method_address(*id).expect("the method has code");
-        (address - start, jit.code().lookup(address).expect("code is found").code().len)
+        (address.wrapping_sub(start), jit.code().find(address).expect("code is found").len)
     };
     ids.iter().map(place).collect()
 }

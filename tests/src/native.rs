@@ -6,6 +6,7 @@ use bumpalo::Bump;
 use dagwood_il::entity::Entity;
 use dagwood_il::eval::Value;
 use dagwood_il::{MethodId, SymbolKind, text};
+use dagwood_runtime::codespace::Options as Space;
 use dagwood_runtime::compiler::{Verify, bodies};
 use dagwood_runtime::context::Context;
 use dagwood_runtime::fault::install_fault_handler;
@@ -31,13 +32,13 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    /// Compiles the methods of a source.
+    /// Compiles the methods of a source into a space.
     ///
     /// # Errors
     ///
     /// What keeps the first of them that fails from being compiled.
-    pub(crate) fn new(source: &str) -> Result<Compiled, String> {
-        let this = Compiled::without_code(source)?;
+    pub(crate) fn new(source: &str, space: &Space) -> Result<Compiled, String> {
+        let this = Compiled::without_code(source, space)?;
         let arena = Bump::new();
         let parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
         let methods: Vec<MethodId> = parsed.bodies.iter().map(|body| body.method.id()).collect();
@@ -51,12 +52,14 @@ impl Compiled {
         let parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
         let mut refusals = Vec::new();
         for body in &parsed.bodies {
-            refusals.extend(Compiled::without_code(source)?.compile(source, &[body.method.id()]).err());
+            refusals.extend(
+                Compiled::without_code(source, &Space::default())?.compile(source, &[body.method.id()]).err(),
+            );
         }
         Ok(refusals)
     }
 
-    fn without_code(source: &str) -> Result<Compiled, String> {
+    fn without_code(source: &str, space: &Space) -> Result<Compiled, String> {
         install_fault_handler().map_err(|error| error.to_string())?;
         let arena = Bump::new();
         let module = text::parse(source, &arena).map_err(|error| error.to_string())?.module;
@@ -65,6 +68,7 @@ impl Compiled {
             verify: Verify::On,
             verify_code: dagwood_codegen::Verify::On,
             threads: std::num::NonZeroUsize::MIN,
+            space: space.clone(),
             ..Options::default()
         };
         let mut jit = Jit::new(module.clone(), options).map_err(|error| error.to_string())?;

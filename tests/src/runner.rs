@@ -23,6 +23,7 @@ use bumpalo::Bump;
 use dagwood_il::text::{self, Source};
 use dagwood_il::verify::verify;
 use dagwood_opt::Strategy;
+use dagwood_runtime::codespace::Options as Space;
 
 use crate::calls::{Engines, evaluate};
 use crate::native::Compiled;
@@ -58,21 +59,30 @@ fn directives(source: &str) -> Vec<Directive<'_>> {
 ///
 /// The first directive that does not hold, or what keeps the file from being a test.
 pub fn run(file: &str) -> Result<(), String> {
+    run_in(file, &Space::default())
+}
+
+/// As [`run`], with native code in a space of its own that is made so.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub fn run_in(file: &str, space: &Space) -> Result<(), String> {
     // Each source keeps the lines that it has in the file.
     let mut source = String::new();
     for (index, line) in file.lines().enumerate() {
         if line.starts_with(SEPARATOR) {
-            run_source(&source)?;
+            run_source(&source, space)?;
             source = "\n".repeat(index);
         } else {
             source += line;
         }
         source.push('\n');
     }
-    run_source(&source)
+    run_source(&source, space)
 }
 
-fn run_source(source: &str) -> Result<(), String> {
+fn run_source(source: &str, space: &Space) -> Result<(), String> {
     let directives = directives(source);
     if directives.is_empty() {
         return Err("a source has no directive, so it tests nothing".into());
@@ -88,11 +98,16 @@ fn run_source(source: &str) -> Result<(), String> {
     round_trip(&parsed)?;
     let output = optimize(source, &directives)?;
     check_output(&output, &directives)?;
-    run_calls(source, &parsed, &directives)
+    run_calls(source, &parsed, &directives, space)
 }
 
 /// Evaluates what is to be evaluated, and compiles what is to be refused.
-fn run_calls(source: &str, parsed: &Source<'_>, directives: &[Directive<'_>]) -> Result<(), String> {
+fn run_calls(
+    source: &str,
+    parsed: &Source<'_>,
+    directives: &[Directive<'_>],
+    space: &Space,
+) -> Result<(), String> {
     let of = |name: &'static str| directives.iter().filter(move |directive| directive.name == name);
     let at = |directive: &Directive<'_>, what: String| format!("line {}: {what}", directive.line);
     let mut broken = Vec::new();
@@ -101,7 +116,7 @@ fn run_calls(source: &str, parsed: &Source<'_>, directives: &[Directive<'_>]) ->
         broken.push(number.map_err(|_| at(directive, "the condition has no number".into()))?);
     }
     if of("eval").next().is_some() {
-        let engines = Engines::Both(&Compiled::new(source)?);
+        let engines = Engines::Both(&Compiled::new(source, space)?);
         for directive in of("eval") {
             evaluate(parsed, &broken, directive.text, &engines).map_err(|what| at(directive, what))?;
         }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dagwood_runtime::codespace::{Options as Space, Placement};
+
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("the folder can be listed") {
         let path = entry.expect("an entry can be read").path();
@@ -33,6 +35,23 @@ fn every_file_holds_what_it_claims() {
         .collect();
     println!("{} files, {} fail", files.len(), failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn code_far_from_the_program_does_the_same() {
+    let mut files = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/run"), &mut files);
+    files.sort();
+    // A terabyte away, so that nothing of the program is in reach.
+    let far = Placement::Near(collect as *const () as usize ^ 1 << 40);
+    for placement in [Placement::Anywhere, far] {
+        let space = Space { placement, ..Space::default() };
+        for file in &files {
+            let source = fs::read_to_string(file).expect("a test is UTF-8");
+            let ran = dagwood_tests::runner::run_in(&source, &space);
+            assert!(ran.is_ok(), "{}, {placement:?}: {ran:?}", file.display());
+        }
+    }
 }
 
 #[test]

@@ -128,3 +128,25 @@ fn any_number_of_threads_makes_the_same_program() {
     dagwood(&["run", "--threads", "0", "examples/gcd.dag"])
         .badly(2, &["--threads takes a number from 1 to 1024"]);
 }
+
+#[test]
+fn profilers_and_debuggers_see_functions_by_their_names() {
+    let directory = crate::rig::directory();
+    let dump = directory.to_str().expect("the build's directory has a name in UTF-8");
+    let options = ["run", "--perf-map", "--jitdump", dump, "--gdb", "--invoke", "add", NUMBERS, "2", "3"];
+    let mut command = crate::rig::command(&options);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+    let child = child.expect("the command starts");
+    let id = child.id();
+    let output = child.wait_with_output().expect("the command ends");
+    assert_eq!(crate::rig::Ended::of(output).well(), "i32 5\n");
+    let map = format!("/tmp/perf-{id}.map");
+    let names = std::fs::read_to_string(&map).expect("the map was written");
+    std::fs::remove_file(&map).expect("it is ours");
+    assert!(names.lines().any(|line| line.contains("add")), "{names}");
+    assert!(names.lines().any(|line| line.ends_with("entry shim")), "{names}");
+    let dumped = std::fs::read(directory.join(format!("jit-{id}.dump"))).expect("the dump was written");
+    assert!(dumped.windows(4).any(|name| name == b"add\0"), "functions have their names");
+    crate::rig::dagwood(&["run", "--jitdump", "/nowhere", "--invoke", "add", NUMBERS, "2", "3"])
+        .badly(1, &["cannot open a file for a profiler"]);
+}

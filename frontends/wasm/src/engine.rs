@@ -13,7 +13,6 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use dagwood_il as il;
 use dagwood_runtime::code::CodeTable;
-use dagwood_runtime::codespace::CodeSpace;
 use dagwood_runtime::compiler::{Bodies, BodyError, CompileFailure, Verify};
 use dagwood_runtime::jit::{self, Jit, JitError};
 use il::MethodId;
@@ -94,7 +93,8 @@ impl Compiled {
         self.jit.as_ref()
     }
 
-    /// The address by which a method of the module is called.
+    /// The address by which a method of the module is called. Its native code stays there from then on, so that it cannot be
+    /// evicted: tables, references and other modules may keep the address.
     pub(crate) fn code_address(&self, method: MethodId) -> u64 {
         match &self.jit {
             Some(jit) => jit.method_address(method).map_or(0, |address| address as u64),
@@ -118,9 +118,8 @@ impl Engine {
         let code = match options.mode {
             Mode::Interpret => None,
             Mode::Native => {
-                let space = CodeSpace::new(&options.jit.space);
-                let space = space.map_err(|error| Error::new(ErrorKind::Limit, error.to_string()))?;
-                Some(Arc::new(CodeTable::new(space)))
+                let code = CodeTable::observed(&options.jit.space, &options.jit.observe);
+                Some(Arc::new(code.map_err(|error| Error::new(ErrorKind::Limit, error.to_string()))?))
             }
         };
         let (program, modules) = (RefCell::new(Program::new()), RefCell::new(Vec::new()));

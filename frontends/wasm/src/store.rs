@@ -263,6 +263,13 @@ impl Store {
         self.state().engine.clone()
     }
 
+    /// Does what may take long for a program that called the host, which meanwhile keeps no code from being
+    /// reclaimed but what it returns to.
+    pub(crate) fn parked<R>(&self, act: impl FnOnce() -> R) -> R {
+        let thread = { Rc::clone(&self.state().thread) };
+        thread.park(act)
+    }
+
     /// A handle with which any thread can ask the program to stop; it does where it was compiled with polls.
     pub fn interrupter(&self) -> Interrupter {
         self.state().thread.interrupter()

@@ -1,191 +1,170 @@
-//! Executable memory near the program, never writable and executable in one mapping.
+//! Executable memory near the program, for whoever emits machine code.
 //!
 //! ```text
-//!            write view (rw-)            executable view (r-x), within reach of the program's text
-//!          ┌──────────────────┐        ┌───────┬──────────────────┬───────┐
-//!   Span ─►│ bytes_mut()      │ memfd  │ guard │ address()        │ guard │◄── calls, return addresses
-//!          └──────────────────┘◄══════►└───────┴──────────────────┴───────┘
-//!                                               └ one unwind record covers all of it
+//!            write view (rw-), anywhere      execute view (r-x), within reach of the program's text
+//!          ┌──────────────────┐        ┌──────────────────────────────────────────┬───────┐
+//!  CodeBuf │ bytes_mut()      │ memfd  │ chunk, 2 MiB     address()                │ guard │◄── calls
+//!          └──────────────────┘◄══════►└──────────────────────────────────────────┴───────┘
+//!                                        │span 64 KiB│span│..        │large function│
+//!
+//!  reserve ──► write ──► publish ──► runs ──► unlink, retire ──► grace ──► int3 ──► reserved again
 //! ```
 //!
-//! *Why two views.* Code is filled in through one mapping while it already has its address in the other, so
-//! no page ever changes its protection: publishing costs no system call and disturbs no thread that runs code
-//! nearby. *Why near.* A call of the program's own functions then takes five bytes and no register.
-//! *Why one record.* Registering each function makes every later unwinding slower; one record, which says
-//! that each function keeps the frame pointer, is registered once and never touched again.
+//! A [`CodeSpace`] hands out room for functions through [`CodeWriter`]s, one for each thread that compiles. A [`CodeBuf`] already has
+//! the address at which its code will run; [`CodeBuf::publish`] makes it code, which [`CodeSpace::lookup`] finds by
+//! any address inside it. Code that nothing leads to any more is retired; once no thread can be running it, its bytes become `int3` and
+//! are used again.
 //!
-//! # Guarantees
-//!
-//! * No mapping is writable and executable, not even for a moment.
-//! * Spans are disjoint, start on a multiple of 64 bytes, and share no cache line.
-//! * Bytes handed out and not written are `int3`; so is a span that was dropped unpublished.
-//! * Pages on both sides of the executable view are inaccessible.
-//! * Running out of memory is an [`Error`].
-//!
-//! # What the code must do
-//!
-//! Functions placed here must start with `push rbp; mov rbp, rsp` and keep `rbp` until they return, if
-//! anything is to unwind through them: a panic, a debugger, a profiler. The record restores `rbp`, `rsp` and
-//! the return address alone; whoever calls such code from Rust, and may be unwound to, must have saved the
-//! other callee-saved registers itself.
-//!
-//! # Cost
-//!
-//! A space takes 64 MiB of address space in each view by default and no memory until it is written. Reserving
-//! is one compare-and-exchange and the filling with `int3`. Nothing is given back before the space is dropped,
-//! but for the last span when that is dropped unpublished.
+//! *Why two views.* Code is filled in through one mapping while it has its address in the other, so that no page changes its
+//! protection: publishing costs no system call and disturbs no thread that runs code nearby. *Why near.* A call of the
+//! program's own functions then takes five bytes and no register. *Why 64 bytes.* Writing beside code that runs is free as
+//! long as it is on another cache line; whole pages, which changing protection needs, take four times the memory.
 //!
 //! # Example
 //!
 //! ```
-//! use dagwood_codespace::{CodeSpace, Options};
+//! use dagwood_codespace::{CodeSpace, Domain, Layout, Options};
 //!
 //! let space = CodeSpace::new(&Options::default())?;
-//! let code = [0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
-//! let mut span = space.reserve(code.len(), 16)?;
-//! span.bytes_mut().copy_from_slice(&code);
-//! let code = span.publish();
+//! let writer = space.writer();
 //!
-//! // SAFETY: the bytes are a function without parameters that returns an i32, and `space` outlives the call.
-//! let answer: extern "sysv64" fn() -> i32 = unsafe { std::mem::transmute(code.address) };
-//! assert_eq!(answer(), 42);
+//! let bytes = [0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
+//! let mut buffer = writer.reserve(&Layout::new(bytes.len()))?;
+//! buffer.bytes_mut().copy_from_slice(&bytes);
+//! let code = buffer.publish(7); // any number, or address, that tells what this is
+//!
+//! let found = space.lookup(code.address() + 5).expect("an address in published code");
+//! assert_eq!((found.address, found.owner), (code.address(), 7));
+//!
+//! // A thread that runs code says so, for as long as it does.
+//! let participant = Domain::global().join()?;
+//! {
+//!     let _running = participant.enter();
+//!     // SAFETY: the bytes are a function without parameters that returns an i32, and the code is not retired yet.
+//!     let answer: extern "sysv64" fn() -> i32 = unsafe { std::mem::transmute(code.address()) };
+//!     assert_eq!(answer(), 42);
+//! }
+//!
+//! // Nothing calls it any more, so it can go. Reclaiming never waits for other threads: what they may still use stays.
+//! writer.retire(code)?;
+//! let mut gone = Vec::new();
+//! while gone.is_empty() {
+//!     writer.reclaim(&mut |freed| gone.push(freed.owner))?;
+//! }
+//! assert_eq!(gone, [7]);
 //! # Ok::<(), dagwood_codespace::Error>(())
 //! ```
+//!
+//! # What the user does
+//!
+//! * *Enters.* A thread that runs code is a [`Participant`] of the space's domain, and has entered while it does. Before code is retired
+//!   everything that leads to it is changed: patched calls, slots, tables. No safe function here relies on either: whoever
+//!   calls code, which is `unsafe`, vouches for both.
+//! * *Keeps frame pointers*, if anything is to unwind through the code: a panic, a debugger, a profiler. Functions begin with `push rbp;
+//!   mov rbp, rsp` and keep `rbp`. One unwind record covers a chunk; it restores `rbp`, `rsp` and the return address alone,
+//!   so whoever calls such code from Rust, and may be unwound to, must have saved the other callee-saved registers.
+//! * *Makes calls through windows* ([`CodeBuf::call`]): direct where the target is in reach, else through a [`Slot`].
+//!
+//! # Guarantees
+//!
+//! * No mapping is writable and executable, not even for a moment ([`Protection`] says how).
+//! * Functions are disjoint and share no cache line. A published byte changes only by patching.
+//! * Bytes that were given out and hold no code are `int3`: padding, what was abandoned, what was freed. Bytes that were never given
+//!   out are zero.
+//! * Nothing is used again before its grace period has passed, or its owner has vouched for it ([`CodeSpace::free`]).
+//! * Lookups take no lock and work in signal handlers.
+//! * What a user hands in never panics, and running out of memory is an [`Error`].
+//! * A forked process can run and look up its parent's code, and can write none.
+//!
+//! # Cost
+//!
+//! Reserving, publishing and freeing a small function takes 15 ns besides writing it, and no lock. Lookups take 2 ns. A function
+//! takes up to 16 bytes more than its own, and fills its last 64; what is known about it elsewhere is less than 1 % of it. A space
+//! takes 64 MiB of addresses, and memory as it is used.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
-compile_error!(
-    "Dagwood makes machine code for Linux on x86-64 with the GNU C library, and for nothing else yet"
-);
+compile_error!("Dagwood makes machine code for Linux on x86-64 with the GNU C library, and for nothing else yet");
 
+#[cfg(feature = "gdb")]
+mod batch;
+mod bits;
+mod buffer;
+mod call;
+mod classes;
+mod code;
+#[cfg(feature = "gdb")]
+mod dwarf;
+#[cfg(feature = "gdb")]
+mod elf;
+mod encode;
 mod error;
-mod map;
+mod file;
+mod fork;
+#[cfg(feature = "gdb")]
+mod gdb;
+mod grace;
+mod hot;
+mod index;
+mod jitdump;
+mod lane;
+mod maps;
+mod marks;
+mod memory;
+mod observe;
+mod options;
+mod pages;
+mod perf;
+mod place;
+mod placing;
+mod pool;
+mod quarantine;
+mod reclaim;
 mod record;
+mod share;
+mod slot;
+mod space;
 mod span;
+mod stats;
+mod sync;
+mod system;
+mod writer;
+#[cfg(test)]
+mod testing;
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+// Not in their files, which the model tests include.
+#[cfg(test)]
+#[path = "grace/tests.rs"]
+mod grace_tests;
+#[cfg(test)]
+#[path = "quarantine/tests.rs"]
+mod quarantine_tests;
 
+pub use buffer::{CodeBuf, Layout};
+pub use call::{
+    CallForm, CallSite, LoadForm, Patching, Reach, STUB_LEN, WINDOW_MAX, WINDOW_MIN, WINDOW_MIN_PATCHED,
+};
+pub use code::{Code, Refused};
 pub use error::Error;
-pub use map::Placement;
-pub use span::{Code, Span};
+pub use grace::{Ask, Barrier, Domain, Participant, Running};
+pub use hot::HotEdge;
+pub use index::Found;
+pub use observe::{FILE_BYTES, Gdb, LINES, LineEntry, NAME_BYTES, Observed, Observers, Observing};
+pub use options::{Fallback, Lane, Options, Packing, Placement, Pressure, Protection, Relief, Seal, Unwind};
+pub use place::{Reservation, Rung, reserve_near};
+pub use reclaim::Reclaimed;
+pub use slot::Slot;
+pub use space::CodeSpace;
+pub use stats::{Report, Stats};
+pub use writer::CodeWriter;
 
-use map::DualMap;
-use record::UnwindRecord;
-
-/// Spans start at multiples of this many bytes: a cache line, so that writing one disturbs no other.
+/// Functions lie on lines of this many bytes that they share with no other, so that writing one disturbs nobody who runs another.
 pub const GRANULE: usize = 64;
 /// The bytes of a page.
 pub const PAGE: usize = 4096;
-/// The most bytes that one space may have: all of it must be within reach of all of it.
-pub const MAX_SIZE: usize = 1 << 30;
+/// The bytes of a chunk, and what its address is a multiple of.
+pub const CHUNK: usize = 2 << 20;
+/// The bytes that a writer leases at once.
+pub const SPAN: usize = 64 << 10;
 
 /// What an `int3` instruction is.
 const INT3: u8 = 0xcc;
-
-/// How a space is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Its bytes, rounded up to whole pages; at most [`MAX_SIZE`].
-    pub size: usize,
-    /// Where its code stands.
-    pub placement: Placement,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { size: 64 << 20, placement: Placement::default() }
-    }
-}
-
-/// Where a space came to stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// The address that it was to be near to, if any.
-    pub anchor: Option<usize>,
-    /// The bytes between the anchor and the space's farthest byte; zero without an anchor.
-    pub distance: usize,
-    /// How many places were tried before one was free.
-    pub attempts: u32,
-}
-
-impl Reach {
-    /// Whether `call rel32` leads from every byte of the space to the anchor and back.
-    pub fn is_near(&self) -> bool {
-        self.anchor.is_some() && self.distance <= i32::MAX as usize
-    }
-}
-
-/// A region of executable memory. Several threads may reserve and publish at once.
-#[derive(Debug)]
-pub struct CodeSpace {
-    // Fields are dropped in this order: nobody may look up the record of memory that is gone.
-    _record: UnwindRecord,
-    map: DualMap,
-    next: AtomicUsize,
-}
-
-impl CodeSpace {
-    /// Maps a space and registers its unwind record.
-    pub fn new(options: &Options) -> Result<CodeSpace, Error> {
-        if options.size == 0 || options.size > MAX_SIZE {
-            return Err(Error::Size { asked: options.size });
-        }
-        let map = DualMap::new(options.size.next_multiple_of(PAGE), options.placement)?;
-        let record = UnwindRecord::register(map.range())?;
-        Ok(CodeSpace { _record: record, map, next: AtomicUsize::new(0) })
-    }
-
-    /// Takes `len` bytes whose address is a multiple of `align`, a power of two up to [`PAGE`], and fills them with `int3`.
-    pub fn reserve(&self, len: usize, align: usize) -> Result<Span<'_>, Error> {
-        if !align.is_power_of_two() || align > PAGE {
-            return Err(Error::Align { asked: align });
-        }
-        let size = self.map.len();
-        let end_of = |from: usize| {
-            let first = from.next_multiple_of(align);
-            let end = first.checked_add(len.max(1))?.checked_next_multiple_of(GRANULE)?;
-            (end <= size).then_some((first, end))
-        };
-        // Acquire: whoever gave bytes back has finished filling them with int3.
-        let taken = self.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, |from| Some(end_of(from)?.1));
-        match taken {
-            Ok(from) => {
-                let (first, end) = end_of(from).expect("the update succeeded for this value");
-                Ok(Span::new(self, from..end, first, len))
-            }
-            Err(from) => Err(Error::Full { asked: len, free: size - from }),
-        }
-    }
-
-    /// The addresses at which the space's code may stand.
-    pub fn range(&self) -> Range<usize> {
-        self.map.range()
-    }
-
-    /// How many bytes are reserved.
-    pub fn used(&self) -> usize {
-        self.next.load(Ordering::Relaxed)
-    }
-
-    /// Where the space came to stand.
-    pub fn reach(&self) -> Reach {
-        self.map.reach()
-    }
-
-    /// Whether a 32-bit displacement leads from every byte of the space to `address`.
-    pub fn reaches(&self, address: usize) -> bool {
-        let Range { start, end } = self.range();
-        start.abs_diff(address).max(end.abs_diff(address)) <= i32::MAX as usize
-    }
-
-    /// Where the bytes at `offsets` are written.
-    fn writable(&self, offsets: &Range<usize>) -> *mut [u8] {
-        self.map.writable(offsets)
-    }
-
-    /// Gives back the bytes at `offsets` if they are the last that were taken.
-    fn give_back(&self, offsets: &Range<usize>) {
-        // A failure means that somebody reserved behind them; then they stay lost, filled with int3.
-        let _ = self.next.compare_exchange(offsets.end, offsets.start, Ordering::AcqRel, Ordering::Relaxed);
-    }
-}

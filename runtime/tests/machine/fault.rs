@@ -61,7 +61,7 @@ fn the_message_names_the_fault() {
     assert_eq!(raise.to_string(), "fault: memory fault at 0x10 in compiled code, method0 at code offset 0x8");
     // A jump to where no code was placed: mov rax, rsi; jmp rax
     let rig = Rig::new(&[Asm::new(0).bytes(&[0x48, 0x89, 0xf0, 0xff, 0xe0]).ret().done()], vec![]);
-    let nowhere = rig.code.space().range().end - 2;
+    let nowhere = rig.code.find(rig.address(0)).expect("it is installed").range().end + 512;
     let raise = rig.call(0, nowhere as u64, 0).expect_err("nothing is placed there");
     assert!(raise.to_string().contains("outside of any method"), "{raise}");
 }

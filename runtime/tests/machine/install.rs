@@ -1,7 +1,7 @@
 //! Installing code: from several threads, within reach, never writable.
 
 use dagwood_codegen::{Artifact, Call, Reloc, RelocKind, RelocTarget, Site};
-use dagwood_codespace::{CodeSpace, Options};
+use dagwood_codespace::{Lane, Options};
 use dagwood_il::entity::Entity;
 use dagwood_il::{MethodId, SymbolId};
 use dagwood_runtime::code::{CodeTable, InstallError};
@@ -36,11 +36,11 @@ fn threads_install_while_others_run() {
                         ];
                         let (addresses, shim) = install(code, &methods);
                         for (method, address) in addresses.into_iter().enumerate() {
-                            let body = code.lookup(address + 3).expect("it was installed");
-                            assert_eq!(body.code().address, address);
-                            assert_eq!(body.method(), Some(MethodId::new(method)));
+                            let located = code.find(address + 3).expect("it was installed");
+                            assert_eq!(located.start, address);
+                            assert_eq!(located.method, Some(MethodId::new(method)));
                         }
-                        assert_eq!(code.lookup(shim).and_then(|body| body.method()), None);
+                        assert_eq!(code.find(shim).and_then(|located| located.method), None);
                     }
                 })
             })
@@ -56,18 +56,24 @@ fn threads_install_while_others_run() {
 fn looking_up_finds_bodies_and_nothing_between_them() {
     let rig = Rig::new(&[Asm::new(0).ret().done(), Asm::new(0).ret().done()], vec![]);
     let (first, len) = (rig.address(0), Asm::new(0).ret().done().code.len());
-    let method = |address| rig.code.lookup(address).and_then(|body| body.method()).map(Entity::index);
+    let method = |address| rig.code.find(address).and_then(|located| located.method).map(Entity::index);
     assert_eq!([method(first - 1), method(first), method(first + len - 1)], [None, Some(0), Some(0)]);
     assert_eq!([method(first + len), method(rig.address(1)), method(usize::MAX)], [None, Some(1), None]);
 }
 
+/// An address that is near code.
+fn code_address() -> usize {
+    code_address as *const () as usize
+}
+
 #[test]
 fn what_cannot_be_installed_is_an_error() {
-    let code = CodeTable::new(
-        CodeSpace::new(&Options { size: 4096, ..Options::default() }).expect("there is memory"),
-    );
+    let code =
+        CodeTable::new(&Options { max_bytes: 128 << 10, ..Options::default() }).expect("there is memory");
     let refused = |artifact: &Artifact, address: Option<usize>| {
-        code.reserve(artifact).and_then(|pending| pending.install(None, |_| address).map(|_| ())).err()
+        let batch = code.batch();
+        let pending = batch.reserve(artifact, Lane::Baseline);
+        pending.and_then(|pending| pending.install(None, |_| address).map(|_| ())).err()
     };
     let plain = Artifact { code: vec![0xc3; 8], align: 16, ..Artifact::default() };
     let target = RelocTarget::Symbol(SymbolId::new(3));
@@ -75,9 +81,8 @@ fn what_cannot_be_installed_is_an_error() {
         |offset, kind| Artifact { relocs: vec![Reloc { offset, kind, target, addend: 0 }], ..plain.clone() };
     let rel4 = with_reloc(4, RelocKind::Rel4);
     assert_eq!(refused(&rel4, None), Some(InstallError::Unresolved { target }));
-    let address = code.space().range().start.wrapping_add(3 << 30);
-    assert_eq!(refused(&rel4, Some(address)), Some(InstallError::OutOfReach { target, address }));
-    assert_eq!(code.space().used(), 0, "a failure takes no room");
+    code.reclaim().expect("nothing waits");
+    assert_eq!(code.stats().used_bytes, 0, "a failure takes no room");
     assert!(matches!(
         refused(&with_reloc(5, RelocKind::Rel4), Some(0)),
         Some(InstallError::Malformed { .. })
@@ -89,8 +94,7 @@ fn what_cannot_be_installed_is_an_error() {
     let call = |start, len| Artifact { calls: vec![Call { start, len, target }], ..plain.clone() };
     assert!(matches!(refused(&call(0, 9), Some(0)), Some(InstallError::Malformed { .. })));
     assert!(matches!(refused(&call(8, 5), Some(0)), Some(InstallError::Malformed { .. })));
-    assert_eq!(refused(&call(0, 8), Some(address)), Some(InstallError::OutOfReach { target, address }));
-    let big = Artifact { code: vec![0xc3; 5000], align: 16, ..Artifact::default() };
+    let big = Artifact { code: vec![0xc3; 200_000], align: 16, ..Artifact::default() };
     assert!(matches!(refused(&big, None), Some(InstallError::Space(_))));
     let site = Site {
         return_offset: 8,
@@ -103,7 +107,10 @@ fn what_cannot_be_installed_is_an_error() {
     let dangling = Artifact { sites: vec![site], ..plain.clone() };
     assert!(matches!(refused(&dangling, None), Some(InstallError::Malformed { .. })));
     assert!(code.is_empty());
-    assert_eq!(refused(&call(0, 8), Some(code.space().range().start)), None);
+    for address in [code_address(), 1 << 46] {
+        assert_eq!(refused(&call(0, 8), Some(address)), None);
+        assert_eq!(refused(&rel4, Some(address)), None);
+    }
     let load = Artifact { code: vec![0x48, 0x8b, 0x05, 0, 0, 0, 0, 0xc3], ..with_reloc(3, RelocKind::Load) };
     assert_eq!(refused(&load, Some(usize::MAX)), None);
 }

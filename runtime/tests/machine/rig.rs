@@ -1,7 +1,7 @@
 //! A small program, installed and ready to be entered.
 
 use dagwood_codegen::{Artifact, RelocTarget};
-use dagwood_codespace::{CodeSpace, Options};
+use dagwood_codespace::{Lane, Options};
 use dagwood_il::entity::Entity;
 use dagwood_il::{ClassId, MethodId};
 use dagwood_runtime::code::CodeTable;
@@ -31,9 +31,12 @@ pub(crate) struct Rig<'a> {
 impl<'a> Rig<'a> {
     /// Installs `methods`, which call each other by their places in the list.
     pub(crate) fn new(methods: &[Artifact], natives: Vec<Native<'a>>) -> Rig<'a> {
-        let space =
-            CodeSpace::new(&Options { size: 16 << 20, ..Options::default() }).expect("there is memory");
-        let code = CodeTable::new(space);
+        Rig::within(&Options::default(), methods, natives)
+    }
+
+    /// The same, in a space with these options.
+    pub(crate) fn within(options: &Options, methods: &[Artifact], natives: Vec<Native<'a>>) -> Rig<'a> {
+        let code = CodeTable::new(options).expect("there is memory");
         let (methods, shim) = install(&code, methods);
         let thread = Thread::new(&thread::Options::default()).expect("there is memory");
         let context = Context::new(64).expect("there is memory");
@@ -72,7 +75,9 @@ impl<'a> Rig<'a> {
 
 /// Installs methods that call each other and a shim.
 pub(crate) fn install(code: &CodeTable, methods: &[Artifact]) -> (Vec<usize>, usize) {
-    let pending: Vec<_> = methods.iter().map(|method| code.reserve(method).expect("there is room")).collect();
+    let batch = code.batch();
+    let reserve = |artifact| batch.reserve(artifact, Lane::Baseline).expect("there is room");
+    let pending: Vec<_> = methods.iter().map(reserve).collect();
     let addresses: Vec<usize> = pending.iter().map(|pending| pending.address()).collect();
     let resolve = |target| match target {
         RelocTarget::Method(method) => Some(addresses[method.index()]),
@@ -83,8 +88,8 @@ pub(crate) fn install(code: &CodeTable, methods: &[Artifact]) -> (Vec<usize>, us
         pending.install(Some(MethodId::new(index)), resolve).expect("everything is within reach");
     }
     let shim = asm::shim();
-    let shim = code.reserve(&shim).and_then(|pending| pending.install(None, resolve)).expect("there is room");
-    (addresses, shim.code().address)
+    let shim = reserve(&shim).install(None, resolve).expect("there is room");
+    (addresses, shim.start)
 }
 
 impl Host for Rig<'_> {

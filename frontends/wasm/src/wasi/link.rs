@@ -12,6 +12,9 @@ use crate::trap::HostStop;
 use crate::types::{FuncType, ValType};
 use crate::value::Val;
 
+/// The functions that may wait for something outside of the program.
+const WAITING: [&str; 3] = ["fd_read", "fd_write", "poll_oneoff"];
+
 /// Defines all functions of preview 1 in a linker, for one program. They use the first memory of the instance that
 /// imports them. What the [interrupt](super::WasiConfig::interrupt) stops raises an interrupt with the reason
 /// [`Interrupt::Timeout`].
@@ -26,9 +29,11 @@ pub fn define(linker: &mut Linker, wasi: Wasi) -> Rc<RefCell<Wasi>> {
         };
         let ty = FuncType { params: types(function.params), results: types(function.results) };
         let wasi = Rc::clone(&wasi);
+        let waits = WAITING.contains(&function.name);
         linker.define_function(MODULE, function.name, ty, move |caller: &Caller<'_>, args: &[Val]| {
             let raw: Vec<u64> = args.iter().map(raw).collect();
-            match caller.with_memory(|memory| wasi.borrow_mut().call(index, &raw, memory)) {
+            let call = || caller.with_memory(|memory| wasi.borrow_mut().call(index, &raw, memory));
+            match if waits { caller.store().parked(call) } else { call() } {
                 Ok(Outcome::Errno(errno)) => Ok(vec![Val::I32(errno as i32)]),
                 Ok(Outcome::Exit(code)) => Err(HostStop::Exit(code)),
                 Err(super::CallError::Interrupted) => {

@@ -1,0 +1,236 @@
+//! The pages of a chunk: which are free, and which have memory.
+//!
+//! ```text
+//!   |span    |span    |        ..         |run of a large function|run|guard
+//!    low addresses first                          high addresses first
+//! ```
+//!
+//! A bit for each page says whether it is free. Spans take 16 aligned pages from the low end, whole-page functions take the
+//! shortest run that is long enough, the highest of these, so that the two stay apart as long as there is room. A second bit
+//! says whether a free page has memory and is all `int3`; pages that were never used, or were given back, have none.
+
+use std::ops::Range;
+
+use crate::classes::PAGE_GRANULES;
+use crate::{Error, PAGE, SPAN, bits};
+
+/// The pages of a span.
+pub(crate) const SPAN_PAGES: usize = SPAN / PAGE;
+/// The granules of a span.
+pub(crate) const SPAN_GRANULES: usize = SPAN_PAGES * PAGE_GRANULES;
+
+/// The pages of one chunk. Changed under the lock of its lane.
+#[derive(Debug)]
+pub(crate) struct PageHeap {
+    /// How many there are.
+    pages: usize,
+    free: Vec<u64>,
+    /// Those that have memory, but for those of spans, whose holders keep that.
+    touched: Vec<u64>,
+    /// At least the longest free run.
+    longest: usize,
+}
+
+impl PageHeap {
+    /// All free, none touched.
+    pub(crate) fn new(pages: usize) -> Result<PageHeap, Error> {
+        let words = pages.div_ceil(bits::WORD);
+        let mut free = zeroes(words)?;
+        bits::set(&mut free, 0..pages);
+        Ok(PageHeap { pages, free, touched: zeroes(words)?, longest: pages })
+    }
+
+    /// How many pages there are.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Whether nothing is in use.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.longest == self.pages && bits::has_all(&self.free, 0..self.pages)
+    }
+
+    /// The pages of a span that may be taken: the last one of a chunk is short of the guard.
+    pub(crate) fn span(&self, slot: usize) -> Range<usize> {
+        slot * SPAN_PAGES..((slot + 1) * SPAN_PAGES).min(self.pages)
+    }
+
+    /// Takes the lowest free span, and returns its number.
+    pub(crate) fn take_span(&mut self) -> Option<usize> {
+        if self.longest < SPAN_PAGES - 1 {
+            return None;
+        }
+        let slot =
+            (0..self.pages.div_ceil(SPAN_PAGES)).find(|&slot| bits::has_all(&self.free, self.span(slot)))?;
+        let pages = self.span(slot);
+        bits::clear(&mut self.free, pages);
+        Some(slot)
+    }
+
+    /// Takes a run of pages.
+    pub(crate) fn take(&mut self, pages: usize) -> Option<Range<usize>> {
+        if self.longest < pages {
+            return None;
+        }
+        let mut best: Option<Range<usize>> = None;
+        let mut longest = 0;
+        for run in bits::runs(&self.free) {
+            longest = longest.max(run.len());
+            if run.len() >= pages && best.as_ref().is_none_or(|best| run.len() <= best.len()) {
+                best = Some(run);
+            }
+        }
+        // The run that is cut shorter may still be the longest: the bound stays one.
+        self.longest = longest;
+        let best = best?;
+        let taken = best.end - pages..best.end;
+        bits::clear(&mut self.free, taken.clone());
+        Some(taken)
+    }
+
+    /// Makes pages free again.
+    pub(crate) fn give(&mut self, pages: Range<usize>) {
+        debug_assert!(bits::has_none(&self.free, pages.clone()), "what is given back was taken");
+        bits::set(&mut self.free, pages.clone());
+        self.longest = self.longest.max(bits::run_around(&self.free, pages).len());
+    }
+
+    /// Which pages of a span have memory, as bits from its first page on: whoever takes the span keeps them from now on.
+    pub(crate) fn take_touched(&mut self, slot: usize) -> u16 {
+        let pages = self.span(slot);
+        let bits = self.touched[pages.start / bits::WORD] >> (pages.start % bits::WORD);
+        bits::clear(&mut self.touched, pages);
+        bits as u16
+    }
+
+    /// Takes over from the holder of a span which of its pages have memory.
+    pub(crate) fn give_touched(&mut self, slot: usize, touched: u16) {
+        let first = slot * SPAN_PAGES;
+        self.touched[first / bits::WORD] |= u64::from(touched) << (first % bits::WORD);
+    }
+
+    /// Remembers that pages have memory and are all `int3`.
+    pub(crate) fn touch(&mut self, pages: Range<usize>) {
+        bits::set(&mut self.touched, pages);
+    }
+
+    /// Remembers that pages have no memory.
+    pub(crate) fn forget(&mut self, pages: Range<usize>) {
+        bits::clear(&mut self.touched, pages);
+    }
+
+    /// The first pages of a range that have no memory.
+    pub(crate) fn first_untouched(&self, pages: Range<usize>) -> Option<Range<usize>> {
+        first_run(pages, |page| !self.is_touched(page))
+    }
+
+    /// The first pages of a range that have memory and are free.
+    pub(crate) fn first_idle(&self, pages: Range<usize>) -> Option<Range<usize>> {
+        first_run(pages, |page| self.is_touched(page) && bits::has_all(&self.free, page..page + 1))
+    }
+
+    /// How many pages have memory and are free.
+    pub(crate) fn idle(&self) -> usize {
+        self.free
+            .iter()
+            .zip(&self.touched)
+            .map(|(free, touched)| (free & touched).count_ones() as usize)
+            .sum()
+    }
+
+    /// How many pages have memory, but for those of spans.
+    pub(crate) fn touched(&self) -> usize {
+        bits::count(&self.touched)
+    }
+
+    fn is_touched(&self, page: usize) -> bool {
+        bits::has_all(&self.touched, page..page + 1)
+    }
+
+    /// Takes pages that are free.
+    pub(crate) fn take_these(&mut self, pages: Range<usize>) {
+        debug_assert!(bits::has_all(&self.free, pages.clone()), "what is taken is free");
+        bits::clear(&mut self.free, pages);
+    }
+
+    /// The bytes of what is known here.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        size_of_val(self.free.as_slice()) + size_of_val(self.touched.as_slice())
+    }
+}
+
+/// The first numbers in a row that are as wanted.
+fn first_run(numbers: Range<usize>, is_wanted: impl Fn(usize) -> bool) -> Option<Range<usize>> {
+    let start = numbers.clone().find(|&number| is_wanted(number))?;
+    Some(start..(start..numbers.end).find(|&number| !is_wanted(number)).unwrap_or(numbers.end))
+}
+
+/// So many zeroes.
+pub(crate) fn zeroes<T: Default + Clone>(count: usize) -> Result<Vec<T>, Error> {
+    let mut words = Vec::new();
+    words.try_reserve_exact(count).map_err(|_| Error::Memory)?;
+    words.resize(count, T::default());
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heap() -> PageHeap {
+        PageHeap::new(511).expect("there is memory")
+    }
+
+    #[test]
+    fn spans_come_from_below_and_runs_from_above() {
+        let mut heap = heap();
+        assert_eq!((heap.take_span(), heap.take_span()), (Some(0), Some(1)));
+        assert_eq!(heap.take(5), Some(506..511));
+        assert_eq!(heap.take(10), Some(496..506));
+        assert_eq!(
+            (2..31).map(|_| heap.take_span()).collect::<Vec<_>>(),
+            (2..31).map(Some).collect::<Vec<_>>()
+        );
+        assert_eq!(heap.take_span(), None, "the last span is short of 15 pages");
+        heap.give(496..511);
+        assert_eq!(heap.take_span(), Some(31), "the last span is the one beside the guard");
+        assert!(!heap.is_unused());
+    }
+
+    #[test]
+    fn a_run_comes_from_the_shortest_gap_that_is_long_enough() {
+        let mut heap = heap();
+        assert_eq!(heap.take(511), Some(0..511));
+        heap.give(10..20);
+        heap.give(100..106);
+        heap.give(200..206);
+        heap.give(300..303);
+        assert_eq!(heap.take(6), Some(200..206), "of two alike the higher one");
+        assert_eq!(heap.take(4), Some(102..106));
+        assert_eq!(heap.take(11), None);
+        assert_eq!(heap.take(10), Some(10..20));
+        assert_eq!(heap.take(3), Some(300..303));
+        assert_eq!(heap.take(2), Some(100..102));
+        assert_eq!(heap.take(1), None);
+        heap.give(0..511);
+        assert!(heap.is_unused());
+    }
+
+    #[test]
+    fn memory_is_remembered_page_by_page() {
+        let mut heap = heap();
+        heap.touch(14..18);
+        assert_eq!(heap.first_untouched(12..30), Some(12..14));
+        assert_eq!(heap.first_untouched(14..30), Some(18..30));
+        assert_eq!(heap.first_untouched(14..18), None);
+        assert_eq!((heap.idle(), heap.first_idle(0..511)), (4, Some(14..18)));
+        assert_eq!(heap.take_span(), Some(0));
+        assert_eq!(heap.take_touched(0), 0b11 << 14);
+        assert_eq!((heap.idle(), heap.touched(), heap.first_idle(0..511)), (2, 2, Some(16..18)));
+        heap.give_touched(0, 0b101);
+        heap.give(0..16);
+        assert_eq!((heap.idle(), heap.first_idle(1..511)), (4, Some(2..3)));
+        heap.take_these(2..3);
+        assert_eq!((heap.idle(), heap.first_idle(1..511)), (3, Some(16..18)));
+    }
+}

@@ -1,0 +1,166 @@
+//! What a forked process sees: code that runs, no view that writes it, and errors instead of writing.
+
+use std::fmt::Debug;
+use std::ptr;
+
+use dagwood_codespace::{CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Error, Lane, Layout, Patching};
+
+use crate::world::{INT3, Mode, bytes_at, call, mappings, place, reclaim_all, returns, run, turn};
+
+/// What the child found wrong, one after the other.
+#[derive(Default)]
+struct Findings(String);
+
+impl Findings {
+    fn expect(&mut self, is_true: bool, what: impl Debug) {
+        if !is_true {
+            self.0.push_str(&format!("{what:?}; "));
+        }
+    }
+
+    /// That a call was refused because of the fork.
+    fn expect_refused<T: Debug, E: Into<Error>>(&mut self, result: Result<T, E>, what: &str) {
+        let result = result.map_err(Into::into);
+        let is_refused = matches!(result, Err(Error::Forked));
+        self.expect(is_refused, (what, &result));
+    }
+}
+
+/// Runs `body` in a forked process and returns what it found, or how it ended.
+fn in_child(body: impl FnOnce(&mut Findings)) -> String {
+    let mut pipe = [0; 2];
+    // SAFETY: the pointer is to two descriptors.
+    assert_eq!(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+    // SAFETY: the tests run one after the other, and others of this program wait for their turn meanwhile: they hold no lock
+    // of the allocator or of the crate. The child returns to nothing of the parent's.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
+    if child == 0 {
+        let mut findings = Findings::default();
+        body(&mut findings);
+        // SAFETY: the pointer is to that many bytes; then the child ends without running anything else.
+        unsafe {
+            libc::write(pipe[1], findings.0.as_ptr().cast(), findings.0.len());
+            libc::_exit(0);
+        }
+    }
+    let mut text = vec![0; 4096];
+    let mut status = 0;
+    // SAFETY: the end for writing is closed, so that reading ends with the child; the pointers are to what the calls fill.
+    let read = unsafe {
+        libc::close(pipe[1]);
+        let read = libc::read(pipe[0], text.as_mut_ptr().cast(), text.len());
+        libc::close(pipe[0]);
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        read
+    };
+    text.truncate(usize::try_from(read).unwrap_or(0));
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    if status != 0 {
+        text.push_str(&format!("ended with status {status:#x}"));
+    }
+    text
+}
+
+/// What there is when the fork happens.
+struct Scene<'w> {
+    space: &'w CodeSpace,
+    writer: &'w CodeWriter,
+    live: Vec<Code>,
+    retired: Code,
+    freed: Code,
+    /// Something that is being written.
+    half: CodeBuf<'w>,
+    site: CallSite,
+}
+
+#[test]
+fn a_forked_process_runs_code_and_can_write_none() {
+    let _turn = turn();
+    for mode in Mode::all() {
+        let space = mode.space();
+        let writer = space.writer();
+        let put = |value: u32, len| place(&writer, &returns(value, len), Lane::Baseline, value as usize);
+        let live: Vec<Code> = (0..20).map(|at| put(at, 90)).chain([put(20, 20_000)]).collect();
+        let [retired, freed, waiting] = [50, 51, 52].map(|value| put(value, 90));
+        let mut buffer = writer.reserve(&Layout::new(32)).expect("there is room");
+        let site = buffer.call(0..12, live[0].address(), None, Patching::InPlace).expect("in reach");
+        let caller = buffer.publish(0);
+        let half = writer.reserve(&Layout::new(100)).expect("there is room");
+        space.retire(waiting).expect("it is the space's");
+        let scene = Scene { space: &space, writer: &writer, live, retired, freed, half, site };
+        let before = snapshot(&scene);
+        let found = in_child(|findings| act_in_child(findings, mode, &scene));
+        assert_eq!(found, "", "{mode}");
+        assert!(snapshot(&scene) == before, "{mode}: the child changed the parent's code");
+        // The parent goes on as before.
+        let Scene { live, retired, freed, mut half, .. } = scene;
+        assert!(half.bytes_mut().iter().all(|&byte| byte == INT3));
+        drop(half.publish(0));
+        for (at, code) in live.iter().enumerate() {
+            assert_eq!(call(code.address()), at as u32, "{mode}");
+        }
+        assert_eq!(call(put(77, 90).address()), 77, "{mode}");
+        writer.retire(retired).expect("it is the space's");
+        // SAFETY: nobody runs it.
+        unsafe { writer.free(freed) }.expect("it is the space's");
+        assert_eq!(reclaim_all(&writer), 2, "{mode}: what waited, and what was retired");
+        assert_eq!(caller.len(), 32);
+    }
+}
+
+/// The bytes of all code.
+fn snapshot(scene: &Scene<'_>) -> Vec<Vec<u8>> {
+    let codes = scene.live.iter().chain([&scene.retired, &scene.freed]);
+    codes.map(|code| bytes_at(run(code)).to_vec()).collect()
+}
+
+/// What the child tries.
+fn act_in_child(findings: &mut Findings, mode: Mode, scene: &Scene<'_>) {
+    let Scene { space, writer, live, .. } = scene;
+    let views = mappings().into_iter().filter(|mapping| mapping.is_code_file && mapping.write).count();
+    findings.expect(views == 0, ("write views", views));
+    for (at, code) in live.iter().enumerate() {
+        findings.expect(call(code.address()) == at as u32, ("a call", at));
+        let found = space.lookup(code.address()).map(|found| found.owner);
+        findings.expect(found == Some(at), ("a lookup", found));
+    }
+    for size in [50, 500, 5000, 50_000] {
+        findings.expect_refused(writer.reserve(&Layout::new(size)), "reserve where it was written before");
+        findings.expect_refused(space.writer().reserve(&Layout::new(size)), "reserve in a new writer");
+    }
+    // SAFETY: nobody runs the code.
+    let patched = unsafe { space.patch_call(scene.site, live[1].address()) };
+    // SAFETY: as above.
+    let byte_patched = unsafe { space.patch_byte(live[2].address() + 10, 0x90) };
+    if mode.patches_calls() {
+        findings.expect_refused(patched, "patch_call");
+    } else {
+        findings.expect(patched.is_err(), "patch_call");
+    }
+    if mode.patches_bytes() {
+        findings.expect_refused(byte_patched, "patch_byte");
+    } else {
+        findings.expect(byte_patched.is_err(), "patch_byte");
+    }
+    findings.expect_refused(space.reclaim(&mut |_| {}), "reclaim");
+    findings.expect_refused(writer.reclaim(&mut |_| {}), "reclaim of a writer");
+    // SAFETY: this process has its own copies of these values, and ends without dropping them.
+    let (retired, freed) =
+        unsafe { (ptr::read(&raw const scene.retired), ptr::read(&raw const scene.freed)) };
+    // SAFETY: as above; nobody runs it.
+    findings.expect_refused(unsafe { space.free(freed) }, "free");
+    // Retiring only takes note; nothing comes of it.
+    let _ = space.retire(retired);
+    findings.expect_refused(space.reclaim(&mut |_| {}), "reclaim after retiring");
+    // Dropping gives back what is this process's alone.
+    // SAFETY: as for the values above.
+    unsafe {
+        drop(ptr::read(&raw const scene.half));
+        drop(ptr::read(*writer));
+        drop(ptr::read(*space));
+    }
+    let own = mode.space();
+    let code = place(&own.writer(), &returns(5, 10), Lane::Baseline, 0);
+    findings.expect(call(code.address()) == 5, "a space of the child's own");
+}

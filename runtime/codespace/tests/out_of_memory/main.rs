@@ -1,0 +1,288 @@
+//! Each place in which the code space asks for memory is made to get none: the call returns an error, nothing panics or
+//! leaks, and the space can be used afterwards.
+//!
+//! The program's allocator refuses the n-th request of a thread, or this one and all later ones; a test walks n up until
+//! nothing is refused any more.
+
+use std::alloc::{GlobalAlloc, Layout as Room, System};
+use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
+
+use dagwood_codespace::{
+    Code, CodeSpace, CodeWriter, Error, Fallback, Lane, Layout, LineEntry, Options, Packing, Patching,
+    Placement, Protection, Refused,
+};
+
+/// The system's allocator, which can be told to refuse.
+struct Refusing;
+
+#[global_allocator]
+static ALLOCATOR: Refusing = Refusing;
+
+/// How many requests are granted before one is refused.
+#[derive(Clone, Copy)]
+enum Plan {
+    Grant,
+    RefuseOne(usize),
+    RefuseFrom(usize),
+}
+
+thread_local! {
+    static PLAN: Cell<Plan> = const { Cell::new(Plan::Grant) };
+    static REFUSED: Cell<usize> = const { Cell::new(0) };
+    /// The bytes that this thread has and has not given back.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Whether the next request is granted.
+fn is_granted() -> bool {
+    let (plan, is_granted) = match PLAN.get() {
+        Plan::Grant => (Plan::Grant, true),
+        Plan::RefuseOne(0) => (Plan::Grant, false),
+        Plan::RefuseOne(n) => (Plan::RefuseOne(n - 1), true),
+        Plan::RefuseFrom(0) => (Plan::RefuseFrom(0), false),
+        Plan::RefuseFrom(n) => (Plan::RefuseFrom(n - 1), true),
+    };
+    PLAN.set(plan);
+    REFUSED.set(REFUSED.get() + usize::from(!is_granted));
+    is_granted
+}
+
+// SAFETY: it is the system's allocator, or there is no memory.
+unsafe impl GlobalAlloc for Refusing {
+    unsafe fn alloc(&self, room: Room) -> *mut u8 {
+        if !is_granted() {
+            return std::ptr::null_mut();
+        }
+        LIVE.set(LIVE.get() + room.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(room) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, room: Room) {
+        LIVE.set(LIVE.get() - room.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, room) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, room: Room, size: usize) -> *mut u8 {
+        if !is_granted() {
+            return std::ptr::null_mut();
+        }
+        LIVE.set(LIVE.get() + size as isize - room.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, room, size) }
+    }
+}
+
+/// Runs `body` with a plan, and says how many requests were refused.
+fn under<R>(plan: Plan, body: impl FnOnce() -> R) -> (R, usize) {
+    REFUSED.set(0);
+    PLAN.set(plan);
+    let result = body();
+    PLAN.set(Plan::Grant);
+    (result, REFUSED.get())
+}
+
+/// Runs `body` with each request refused in turn, alone and with all that follow, until all are granted. What it
+/// leaves allocated must not grow. Returns how many requests there were.
+fn walk(what: &str, mut body: impl FnMut(Plan)) -> usize {
+    // What is made once and stays.
+    body(Plan::Grant);
+    let mut steps = 0;
+    for n in 0.. {
+        let mut refused = 0;
+        for plan in [Plan::RefuseOne(n), Plan::RefuseFrom(n)] {
+            let (live, maps) = (LIVE.get(), mappings());
+            body(plan);
+            refused += REFUSED.get();
+            assert_eq!(LIVE.get(), live, "{what}: bytes leak when request {n} is refused");
+            assert!(mappings() <= maps, "{what}: mappings leak when request {n} is refused");
+        }
+        if refused == 0 {
+            steps = n;
+            break;
+        }
+        assert!(n < 2000, "{what} ends");
+    }
+    steps
+}
+
+/// How many mappings of code, or reserved for code, the process has.
+fn mappings() -> usize {
+    let text = std::fs::read_to_string("/proc/self/maps").expect("a process can read its memory map");
+    text.lines().filter(|line| line.contains("dagwood-code") || line.contains("---p")).count()
+}
+
+/// One after the other, since they count the mappings of the process.
+fn turn() -> impl Drop {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const MODES: [(Protection, Packing); 5] = [
+    (Protection::Dual, Packing::Granules),
+    (Protection::Dual, Packing::Pages),
+    (Protection::Session, Packing::Granules),
+    (Protection::NoAlias, Packing::Granules),
+    (Protection::Flip, Packing::Pages),
+];
+
+fn options(protection: Protection, packing: Packing) -> Options {
+    Options { protection, packing, fallback: Fallback::Refused, reserve_bytes: 8 << 20, ..Options::default() }
+}
+
+/// `mov eax, 42; ret`
+const ANSWER: [u8; 6] = [0xb8, 42, 0, 0, 0, 0xc3];
+
+/// Asserts that code can be written, run and given back.
+fn assert_usable(space: &CodeSpace) {
+    let writer = space.writer();
+    let mut buffer = writer.reserve(&Layout::new(ANSWER.len())).expect("there is memory again");
+    buffer.bytes_mut().copy_from_slice(&ANSWER);
+    let code = buffer.publish(0);
+    // SAFETY: those bytes are a function of this type, and the space is alive.
+    let function: extern "sysv64" fn() -> u32 = unsafe { std::mem::transmute(code.address()) };
+    assert_eq!(function(), 42);
+    // SAFETY: nobody runs it any more.
+    unsafe { writer.free(code) }.expect("it is the space's");
+}
+
+/// Everything is in order but for memory.
+fn expect_memory<T>(result: Result<T, Error>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(Error::Memory) => None,
+        Err(error) => panic!("{error:?} is not about memory"),
+    }
+}
+
+#[test]
+fn a_space_is_made_or_there_is_no_memory_for_it() {
+    let _turn = turn();
+    for (protection, packing) in MODES {
+        for placement in [Placement::default(), Placement::Anywhere] {
+            let options = Options { placement, ..options(protection, packing) };
+            let requests = walk("making a space", |plan| {
+                let (space, refused) = under(plan, || expect_memory(CodeSpace::new(&options)));
+                assert!(space.is_some() || refused > 0);
+                if let Some(space) = space {
+                    assert_usable(&space);
+                }
+            });
+            assert!(requests >= 5, "{protection:?} {placement:?}: {requests} requests");
+        }
+    }
+}
+
+/// Gives code back in one of the ways that there are; where there is no memory for that, in the one that needs none.
+fn give_back(writer: &CodeWriter, code: Code, way: usize) {
+    let result = match way % 3 {
+        0 => writer.retire(code),
+        1 => writer.space().retire(code),
+        // SAFETY: nobody runs it.
+        _ => unsafe { writer.free(code) }.map(drop),
+    };
+    if let Err(Refused { code, error }) = result {
+        assert_eq!(error, Error::Memory);
+        // SAFETY: as above.
+        unsafe { writer.free(code) }.expect("freeing at once needs no memory");
+    }
+}
+
+/// Uses all of a space. What finds no memory is skipped; what was made is given back.
+fn use_all(writer: &CodeWriter, other: &CodeWriter) {
+    let space = writer.space();
+    let mut slots = [const { None }; 3];
+    for slot in &mut slots {
+        *slot = expect_memory(space.slot(7));
+    }
+    let sizes = [100, 3000, 16_000, 16_000, 16_000, 16_000, 20_000, 300_000, 100, 3 << 20, 900_000, 16_000];
+    let mut codes = [const { None }; 14];
+    for (at, place) in codes.iter_mut().enumerate() {
+        let layout = Layout { lane: Lane::ALL[at % 2], ..Layout::new(sizes[at % sizes.len()]) };
+        let writer = if at % 5 == 0 { other } else { writer };
+        let Some(mut buffer) = expect_memory(writer.reserve(&layout)) else { continue };
+        let target = buffer.address();
+        buffer.call(0..8, target, None, Patching::InPlace).expect("it is in reach of itself");
+        if at % 7 == 0 {
+            continue;
+        }
+        let code = buffer.publish(at);
+        expect_memory(space.describe(&code, "name", &[LineEntry { offset: 0, file: "f", line: 1 }]));
+        *place = Some(code);
+    }
+    if let Some(participant) = expect_memory(space.domain().join()) {
+        let running = participant.enter();
+        // SAFETY: the thread runs nothing; it names more than is needed.
+        unsafe {
+            participant.checkpoint([1, 2, 3]);
+            participant.park([4, 5, 6, 7, 8], || expect_memory(space.reclaim(&mut |_| {})));
+        }
+        drop(running);
+    }
+    for (way, code) in codes.into_iter().enumerate() {
+        if let Some(code) = code {
+            assert_eq!(space.lookup(code.address()).map(|found| found.owner), Some(way), "it is still there");
+            give_back(if way % 2 == 0 { writer } else { other }, code, way);
+        }
+        if way % 6 == 0 {
+            expect_memory(writer.reclaim(&mut |_| {}));
+        }
+    }
+    assert!(space.stats().chunks > 0 && space.report().tries > 0);
+    expect_memory(other.reclaim(&mut |_| {}));
+    writer.rest();
+}
+
+#[test]
+fn a_space_goes_on_after_there_was_no_memory_for_something() {
+    let _turn = turn();
+    for (protection, packing) in MODES {
+        let requests = walk("using a space", |plan| {
+            // A new space each time, since what one needs once it keeps.
+            let space = CodeSpace::new(&options(protection, packing)).expect("there is memory");
+            let (writer, other) = (space.writer(), space.writer());
+            under(plan, || use_all(&writer, &other));
+            assert_usable(&space);
+            drop((writer, other));
+            for _ in 0..3 {
+                space.reclaim(&mut |_| {}).expect("there is memory again");
+            }
+            let stats = space.stats();
+            assert_eq!((stats.live, stats.waiting), (0, 0), "{protection:?}: all was given back");
+            assert_eq!((stats.used_bytes, stats.slots), (0, 0), "{protection:?}: {stats:?}");
+        });
+        assert!(requests > 20, "{protection:?}: {requests} requests");
+    }
+}
+
+#[cfg(feature = "gdb")]
+#[test]
+fn observers_take_nothing_more_once_there_was_no_memory_and_say_so() {
+    let _turn = turn();
+    let observing = dagwood_codespace::Observing {
+        gdb: if cfg!(feature = "gdb") {
+            dagwood_codespace::Gdb::Registered
+        } else {
+            dagwood_codespace::Gdb::Off
+        },
+        ..Default::default()
+    };
+    let requests = walk("observing", |plan| {
+        let observers =
+            std::sync::Arc::new(dagwood_codespace::Observers::new(&observing).expect("there is memory"));
+        let options = Options {
+            observers: Some(std::sync::Arc::clone(&observers)),
+            ..options(Protection::Dual, Packing::Granules)
+        };
+        let space = CodeSpace::new(&options).expect("there is memory");
+        let (writer, other) = (space.writer(), space.writer());
+        under(plan, || {
+            use_all(&writer, &other);
+            expect_memory(observers.flush());
+        });
+        assert_usable(&space);
+    });
+    assert!(requests > 20, "{requests} requests");
+}
