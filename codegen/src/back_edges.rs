@@ -6,8 +6,8 @@
 //!          cmp r8, r9            end   ─►
 //! ```
 //!
-//! Where a function is placed decides which of its branches straddle a boundary of the cache, and a short loop whose last
-//! two instructions do runs up to half as fast. So whoever places the code is told where they are. The processor makes one
+//! Where a function is placed decides which of its branches straddle a boundary of the cache, and a loop whose last two
+//! instructions do may take half as long again. So whoever places the code is told where they are. The processor makes one
 //! operation of a compare and the branch behind it ("macro-fusion" in Intel's optimization manual): both belong to the edge.
 //!
 //! Cranelift lays blocks out in reverse post-order, those that rarely run behind all others. So among the others a branch

@@ -112,3 +112,25 @@ fn one_shim_enters_methods_of_any_signature() {
         assert!(artifact.relocs.is_empty());
     }
 }
+
+#[test]
+fn only_constants_need_to_be_aligned() {
+    let align = |opcode, ty: Type| {
+        let mut module = Module::new();
+        let id = module.declare_method("m", &[ty], &[ty]);
+        let arena = Bump::new();
+        let mut b = Builder::new(&arena, &module, id, Folding::Off);
+        let entry = b.block();
+        b.switch_to(entry);
+        let x = b.get(b.param(0));
+        let constant = b.constant(ty, 0x4031_3233_3435_3637 >> (64 - ty.bits()));
+        let y = b.op(opcode, &[x, constant]);
+        let z = b.call(id, &[y]);
+        b.ret(&[z]);
+        compiler().compile(&module, &b.finish().unwrap()).unwrap().align
+    };
+    assert_eq!(align(Opcode::Xor, Type::I32), 1);
+    // A wide constant is an operand in memory, and so is a float, which Cranelift aligns like a vector.
+    assert_eq!(align(Opcode::Xor, Type::I64), 8);
+    assert_eq!([Type::F32, Type::F64].map(|ty| align(Opcode::FMul, ty)), [16, 16]);
+}
