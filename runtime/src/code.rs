@@ -21,8 +21,8 @@ use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use dagwood_codespace::{
-    CallSite, Code, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Observers, Observing, Options,
-    Participant, Patching, Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
+    CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Observers, Observing,
+    Options, Participant, Patching, Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
 };
 
 use crate::body::Body;
@@ -260,19 +260,25 @@ impl CodeTable {
         })
     }
 
-    /// Takes over a body, whose address is the owner word of its code, before that is published.
-    pub(crate) fn adopt(&self, body: Box<Body>) -> Owner {
-        Owner(Box::into_raw(body).expose_provenance())
-    }
-
-    /// Keeps what was published with a body.
-    pub(crate) fn keep(&self, owner: Owner, code: Code) {
-        lock(&self.inner.bodies).insert(owner, Some(code));
-    }
-
-    /// The word that leads from code to its body.
-    pub(crate) fn owner_word(&self, Owner(owner): Owner) -> usize {
-        owner
+    /// Publishes code with its body, whose address is the code's owner word.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CodeBuf::publish`]: then there is neither.
+    pub(crate) fn publish(&self, buffer: CodeBuf<'_>, body: Box<Body>) -> Result<Owner, Error> {
+        let body = Box::into_raw(body);
+        let owner = Owner(body.expose_provenance());
+        match buffer.publish(owner.0) {
+            Ok(code) => {
+                lock(&self.inner.bodies).insert(owner, Some(code));
+                Ok(owner)
+            }
+            Err(error) => {
+                // SAFETY: just made by `Box::into_raw`; no code leads there.
+                drop(unsafe { Box::from_raw(body) });
+                Err(error)
+            }
+        }
     }
 
     /// Retires code that nothing leads to any more, and says how many bytes it has.
@@ -313,7 +319,7 @@ impl CodeTable {
         opcode.copy_from_slice(&JUMP_SLOT);
         field[..size_of::<i32>()].copy_from_slice(&displacement.to_le_bytes());
         // Code without an owner has no body. It stays as long as the space.
-        let _ = buffer.publish(0);
+        let _ = buffer.publish(0)?;
         lock(&self.inner.stubs).entry(target).or_default().push(Stub { address, _slot: slot });
         Ok(())
     }
@@ -355,7 +361,7 @@ impl Inner {
         if !is_ours {
             return;
         }
-        // SAFETY: made by `Box::into_raw` in `adopt`, and taken off the list of those that are not freed. Whoever looked it up has
+        // SAFETY: made by `Box::into_raw` in `publish`, and taken off the list of those that are not freed. Whoever looked it up has
         // left or made a checkpoint since, or the space would not have freed its code.
         let body = unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Body>(owner.0)) };
         if let Some(program) = &body.program {
@@ -373,7 +379,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         for owner in std::mem::take(&mut *lock(&self.bodies)).into_keys() {
-            // SAFETY: made by `Box::into_raw` in `adopt` and not freed. Nobody holds a reference to a body without one to the table.
+            // SAFETY: made by `Box::into_raw` in `publish` and not freed. Nobody holds a reference to a body without one to the table.
             drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Body>(owner.0)) });
         }
     }

@@ -246,7 +246,7 @@ impl Pending<'_> {
             }
             provide(self.table, self.writer, missing, &mut made, self.lane).map_err(|(_, error)| error)?;
         }
-        Ok(self.publish_body(&subject, None).1)
+        Ok(self.publish_body(&subject, None)?.1)
     }
 
     /// Fills in the code. What it lacks a way to goes to `missing`; then it is to be filled in again.
@@ -388,19 +388,23 @@ impl Pending<'_> {
     }
 
     /// Publishes the code, which is linked, with its calls registered, and shows it to who wants to see it as `name`.
+    ///
+    /// # Errors
+    ///
+    /// If the space cannot publish it: then nothing is installed.
     pub(crate) fn publish(
         self,
         subject: &Subject<'_>,
         name: Option<&str>,
         links: &mut Links,
-    ) -> (Owner, Located) {
+    ) -> Result<(Owner, Located), Error> {
         let calls = self.filled.calls.clone();
-        let (owner, located) = self.publish_body(subject, name);
+        let (owner, located) = self.publish_body(subject, name)?;
         links.register(owner, located.start, calls);
-        (owner, located)
+        Ok((owner, located))
     }
 
-    fn publish_body(mut self, subject: &Subject<'_>, name: Option<&str>) -> (Owner, Located) {
+    fn publish_body(mut self, subject: &Subject<'_>, name: Option<&str>) -> Result<(Owner, Located), Error> {
         let Filled { sites, calls, slots } = std::mem::take(&mut self.filled);
         let body = Body {
             start: self.address(),
@@ -423,10 +427,12 @@ impl Pending<'_> {
                 lines: &[],
             });
         }
-        let owner = self.table.adopt(Box::new(body));
-        let code = self.buffer.publish(self.table.owner_word(owner));
-        self.table.keep(owner, code);
-        (owner, located)
+        let owner = self.table.publish(self.buffer, Box::new(body)).inspect_err(|_| {
+            if let Some(observers) = self.table.observers() {
+                observers.freed(located.start);
+            }
+        })?;
+        Ok((owner, located))
     }
 }
 

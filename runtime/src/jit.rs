@@ -40,7 +40,7 @@ use crate::helpers;
 use crate::host::Host;
 use crate::install::{Made, Missing, Pending, Subject};
 use crate::layout::Slot;
-use crate::links::{Links, Pin, Program};
+use crate::links::{Links, Pin, Program, Unlinked};
 use crate::raise::Raise;
 use crate::thread::Thread;
 
@@ -365,7 +365,7 @@ impl Jit {
         Subject { method: Some(method), program: Some(&self.program) }
     }
 
-    /// Publishes a batch that is filled in.
+    /// Publishes a batch that is filled in, or none of it.
     fn publish(
         &self,
         methods: &[MethodId],
@@ -373,12 +373,22 @@ impl Jit {
         links: &mut Links,
     ) -> Result<(), JitError> {
         let mut published = Vec::with_capacity(methods.len());
+        let mut pins = Vec::new();
         for (method, pending) in methods.iter().zip(pending) {
-            pending.pins().for_each(|(used, pin)| links.pin(used, pin));
+            pins.extend(pending.pins());
             let name = self.code.observers().map(|_| self.name(*method));
-            let (owner, located) = pending.publish(&self.subject(*method), name.as_deref(), links);
-            published.push((owner, located.start));
+            match pending.publish(&self.subject(*method), name.as_deref(), links) {
+                Ok((owner, located)) => published.push((owner, located.start)),
+                Err(error) => {
+                    // Nobody knows the others' addresses but they themselves.
+                    for (owner, _) in published {
+                        self.code.retire(Unlinked(owner));
+                    }
+                    return Err(self.not_installed(*method, error.into()));
+                }
+            }
         }
+        pins.into_iter().for_each(|(used, pin)| links.pin(used, pin));
         if let Some(observers) = self.code.observers() {
             // Observers that fail see nothing more; the code runs all the same.
             let _ = observers.flush();

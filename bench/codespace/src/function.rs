@@ -39,7 +39,7 @@ impl<'s> Writer<'s> {
         let bytes = body.bytes();
         let mut buffer = self.writer.reserve(&Layout::new(bytes.len()))?;
         buffer.bytes_mut().copy_from_slice(bytes);
-        Ok(Function { code: buffer.publish(0), space: PhantomData })
+        Ok(Function { code: buffer.publish(0)?, space: PhantomData })
     }
 
     /// Takes a function back at once.
@@ -83,7 +83,7 @@ impl<'s> Writer<'s> {
     ) -> Result<(Code, T), Error> {
         let mut buffer = self.writer.reserve(&Layout::new(len))?;
         let filled = fill(&mut buffer)?;
-        Ok((buffer.publish(0), filled))
+        Ok((buffer.publish(0)?, filled))
     }
 
     fn place_bytes(&self, bytes: &[u8]) -> Result<Code, Error> {

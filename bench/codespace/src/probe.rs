@@ -108,7 +108,7 @@ pub fn run(anchor: usize, hostile: u64, seed: u64, len: usize) -> Result<Answer>
     for lane in Lane::ALL {
         let mut buffer = writer.reserve(&Layout { lane, ..Layout::new(64) })?;
         buffer.bytes_mut()[0] = 0xc3;
-        let code = buffer.publish(0);
+        let code = buffer.publish(0)?;
         is_near &= reaches(anchor, code.address(), code.address() + code.len());
     }
     let rung = format!("{:?}", space.report().rung);

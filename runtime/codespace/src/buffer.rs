@@ -36,6 +36,9 @@ impl Layout<'_> {
 /// Room for one function, to be written and published. Nobody else can reach it before.
 ///
 /// Dropping it unpublished gives the room back, all `int3`.
+///
+/// A process that is forked while there is a buffer has the address of its bytes, and no memory there: it must not use
+/// [`CodeBuf::bytes_mut`] or write calls, loads and stubs. It may drop the buffer, and is refused when it publishes it.
 pub struct CodeBuf<'w> {
     pub(crate) writer: &'w CodeWriter,
     pub(crate) chunk: &'w Chunk,
@@ -83,12 +86,13 @@ impl<'w> CodeBuf<'w> {
     }
 
     /// The bytes, to be filled in; `int3` at first. They are not at [`CodeBuf::address`] but in a view of the same memory,
-    /// or in a copy.
+    /// or in a copy. The view is the process's own: whoever forks vouches that the child does not come here with a buffer of
+    /// the parent's.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: `to` points to `len` bytes of a draft that is the buffer's own, or of a write view that stays mapped while
-        // the buffer lives: its span is held, or its pages are, and with them the view. They are initialised, and reserved
-        // for this buffer alone; nobody runs them. The borrow of `self` excludes a second reference.
+        // the buffer lives: its span is held, or its pages are, and with them the view; this is the process that mapped it, for
+        // which whoever forks vouches. They are initialised, and reserved for this buffer alone; nobody runs them. The borrow of `self` excludes a second reference.
         unsafe { std::slice::from_raw_parts_mut(self.to, self.len()) }
     }
 
@@ -148,23 +152,35 @@ impl<'w> CodeBuf<'w> {
     /// Ends the writing. `owner` is what lookups and [`crate::CodeSpace::reclaim`] say about the code. It may run once its
     /// address has reached the thread that is to run it by any means that synchronises: a lock, a channel, an atomic store
     /// with `Release` ordering.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the system refuses to have the code written or made executable, which it is asked for with
+    /// [`Protection::NoAlias`] and [`Protection::Flip`] only, and [`Error::Forked`]. There is no code then, and the room is
+    /// given back; if the system does not let it become `int3` again, it stays unused until the space is dropped.
     #[inline(always)]
-    pub fn publish(self, owner: usize) -> Code {
+    pub fn publish(self, owner: usize) -> Result<Code, Error> {
+        self.writer.space().shared().check_process()?;
         let end = self.granules().end * GRANULE;
         let words = marks::trailer(self.chunk.base() + end - TRAILER, owner, self.skew(), self.len());
         // SAFETY: the trailer is the end of the last granule, behind the code, in the same draft or write view; it is
-        // as exclusively the buffer's as the code.
+        // as exclusively the buffer's as the code, and the process is the one that has the view.
         unsafe {
             self.to.add(end - TRAILER - self.offset as usize).cast::<[u64; 2]>().write_unaligned(words)
         };
         if self.kind != Kind::Packed || self.is_draft {
-            finish(self.chunk, self.to, self.offset as usize, self.len(), self.is_draft);
+            let CodeBuf { writer, chunk, to, offset, len, kind, is_draft } = self;
+            let result = finish(writer, BufferParts { chunk, to, offset, len, kind, is_draft });
+            if let Err(error) = result {
+                std::mem::forget(self);
+                return Err(error);
+            }
         }
         self.chunk.mark(end / GRANULE - 1);
         self.writer.written(self.chunk, self.offset, self.kind, None);
         let code = Code { address: self.address(), len: self.len, space: self.writer.id() };
         std::mem::forget(self);
-        code
+        Ok(code)
     }
 
     pub(crate) fn into_parts(self) -> BufferParts<'w> {
@@ -203,19 +219,40 @@ impl Drop for CodeBuf<'_> {
     }
 }
 
-/// Copies a draft to its place, or makes pages executable that are flipped.
+/// Copies a draft to its place, or makes pages executable that are flipped. If that fails the room is given back, or, if it
+/// cannot be made `int3` again, left to nobody.
 #[cold]
-fn finish(chunk: &Chunk, to: *mut u8, offset: usize, len: usize, is_draft: bool) {
-    let memory = chunk.memory();
-    if is_draft {
-        let draft = take_draft(to, offset, len);
+#[inline(never)]
+fn finish(writer: &CodeWriter, parts: BufferParts<'_>) -> Result<(), Error> {
+    let BufferParts { chunk, to, offset, len, kind, is_draft } = parts;
+    let (memory, at, size) = (chunk.memory(), offset as usize, len as usize);
+    let start = at / GRANULE * GRANULE;
+    let bytes = start..start + classes::granules(at % GRANULE, size) * GRANULE;
+    let (result, pages) = if is_draft {
+        let draft = take_draft(to, at, size);
         // SAFETY: the granules are the buffer's alone, and nobody runs them yet.
-        let result = unsafe { memory.write(offset / GRANULE * GRANULE, &draft) };
-        result.expect("memory that was prepared can be written through its file");
+        (unsafe { memory.write(start, &draft) }, None)
     } else if memory.mode() == Protection::Flip {
-        let result = memory.protect(touched_pages(offset, len));
-        result.expect("pages that were made writable together can be made executable again");
-    }
+        let pages = touched_pages(at, size);
+        (memory.protect(pages.clone()), Some(pages))
+    } else {
+        return Ok(());
+    };
+    result.inspect_err(|_| {
+        let cleaned = match pages {
+            // SAFETY: as above.
+            None => unsafe { memory.fill_int3(bytes) },
+            // Some of the pages may have become executable.
+            // SAFETY: the pages are the buffer's alone, and nobody runs them yet. The bytes lie in them.
+            Some(pages) => unsafe { memory.unprotect(pages.clone()) }.map(|first| {
+                // SAFETY: as above; the pages are writable from `first` on.
+                unsafe { ptr::write_bytes(first.add(bytes.start - pages.start), INT3, bytes.len()) };
+                // Pages that stay writable are as good: nothing runs there, and the next one makes them so anyway.
+                let _ = memory.protect(pages);
+            }),
+        };
+        writer.written(chunk, offset, kind, cleaned.is_ok().then_some(len));
+    })
 }
 
 /// Gives the room of a buffer back that was not published.

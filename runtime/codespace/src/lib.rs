@@ -31,7 +31,7 @@
 //! let bytes = [0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
 //! let mut buffer = writer.reserve(&Layout::new(bytes.len()))?;
 //! buffer.bytes_mut().copy_from_slice(&bytes);
-//! let code = buffer.publish(7); // any number, or address, that tells what this is
+//! let code = buffer.publish(7)?; // any number, or address, that tells what this is
 //!
 //! let found = space.lookup(code.address() + 5).expect("an address in published code");
 //! assert_eq!((found.address, found.owner), (code.address(), 7));

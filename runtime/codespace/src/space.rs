@@ -191,14 +191,16 @@ impl CodeSpace {
     ///
     /// # Errors
     ///
-    /// [`Error::Range`] if the call is not one to be patched, [`Error::OutOfReach`] if the target is, [`Error::NotCode`] if
-    /// the site is not in the space, and [`Error::Unsupported`] if the protection does not allow it.
+    /// [`Error::Forked`], [`Error::Range`] if the call is not one to be patched, [`Error::OutOfReach`] if the target is,
+    /// [`Error::NotCode`] if the site is not in the space, [`Error::Unsupported`] if the protection does not allow it, and
+    /// [`Error::System`] if the write view of [`Protection::Session`] cannot be mapped.
     ///
     /// # Safety
     ///
     /// The site was made by a buffer that was published in this space and is not freed yet, and its code may call the target
     /// as it does.
     pub unsafe fn patch_call(&self, site: CallSite, target: usize) -> Result<(), Error> {
+        self.0.check_process()?;
         let patch = site.patch(target)?;
         let chunk = self.0.directory.chunk(patch.address).ok_or(Error::NotCode { address: patch.address })?;
         // SAFETY: the site's field is four aligned bytes of code, which nobody writes but by patching, says the caller;
@@ -210,13 +212,14 @@ impl CodeSpace {
     ///
     /// # Errors
     ///
-    /// [`Error::NotCode`] if no code of the space has the address, and [`Error::Unsupported`] or [`Error::System`] if it
-    /// cannot be written.
+    /// [`Error::Forked`], [`Error::NotCode`] if no code of the space has the address, and [`Error::Unsupported`] or
+    /// [`Error::System`] if it cannot be written.
     ///
     /// # Safety
     ///
     /// The code is published and not freed, and may be run with either byte.
     pub unsafe fn patch_byte(&self, address: usize, byte: u8) -> Result<(), Error> {
+        self.0.check_process()?;
         let chunk = self.0.directory.chunk(address).ok_or(Error::NotCode { address })?;
         // SAFETY: the byte is one of published code, which nobody writes but by patching, says the caller.
         unsafe { chunk.memory().store_u8(address - chunk.base(), byte) }

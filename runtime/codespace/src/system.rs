@@ -356,7 +356,7 @@ fn may_fail(_: &'static str) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) use failing::{fail_at, may_fail};
+pub(crate) use failing::{fail_at, fail_from, may_fail};
 
 /// Failures on demand.
 #[cfg(test)]
@@ -365,7 +365,12 @@ mod failing {
 
     use super::{Errno, Error};
 
-    thread_local!(static LEFT: Cell<Option<usize>> = const { Cell::new(None) });
+    thread_local! {
+        /// How many calls succeed before one fails.
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+        /// Whether all after it fail too.
+        static STAYS: Cell<bool> = const { Cell::new(false) };
+    }
 
     /// Runs `body` with the `n`-th system call of this thread from now failing for want of memory, the first being
     /// number zero. Returns also whether there was such a call.
@@ -375,11 +380,19 @@ mod failing {
         (result, LEFT.take().is_none())
     }
 
+    /// Runs `body` with the `n`-th system call of this thread from now, and all after it, failing.
+    pub(crate) fn fail_from<R>(n: usize, body: impl FnOnce() -> R) -> R {
+        STAYS.set(true);
+        let (result, _) = fail_at(n, body);
+        STAYS.set(false);
+        result
+    }
+
     pub(crate) fn may_fail(attempt: &'static str) -> Result<(), Error> {
         match LEFT.get() {
             None => Ok(()),
             Some(0) => {
-                LEFT.set(None);
+                LEFT.set(STAYS.get().then_some(0));
                 Err(Error::system(attempt)(Errno::NOMEM))
             }
             Some(n) => {

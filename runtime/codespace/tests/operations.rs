@@ -141,7 +141,7 @@ impl<'s> Model<'s> {
     fn publish(&mut self, Pending { buffer, owner }: Pending<'_>) {
         let address = buffer.address();
         assert_eq!(self.space.lookup(address), None, "what is not published is not found");
-        let code = buffer.publish(owner);
+        let code = buffer.publish(owner).expect("the system lets code be written");
         assert_eq!(code.address(), address);
         let function = Function { code, owner, patched: Vec::new() };
         function.check(self.space);

@@ -67,7 +67,7 @@ fn described(space: &CodeSpace, name: &str) -> Code {
     let writer = space.writer();
     let mut buffer = writer.reserve(&Layout::new(1)).unwrap();
     buffer.bytes_mut()[0] = 0xc3;
-    let code = buffer.publish(0);
+    let code = buffer.publish(0).expect("the system lets code be written");
     space.describe(&code, name, &[]).unwrap();
     code
 }

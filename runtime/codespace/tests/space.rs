@@ -15,7 +15,7 @@ const PROTECTIONS: [Protection; 4] =
 fn place(writer: &CodeWriter, code: &[u8], owner: usize) -> Code {
     let mut buffer = writer.reserve(&Layout::new(code.len())).expect("there is room");
     buffer.bytes_mut().copy_from_slice(code);
-    buffer.publish(owner)
+    buffer.publish(owner).expect("the system lets code be written")
 }
 
 /// `mov eax, value; ret`
@@ -129,7 +129,9 @@ fn buffers_are_published_and_dropped_in_any_order() {
     // From the last to the first, then what is left from the first to the last.
     let mut codes = Vec::new();
     for i in (0..10_000).rev().filter(|i| i % 3 == 0).chain((0..10_000).filter(|i| i % 3 == 1)) {
-        codes.push(buffers[i].take().expect("published once").publish(i));
+        codes.push(
+            buffers[i].take().expect("published once").publish(i).expect("the system lets code be written"),
+        );
     }
     let dropped: Vec<usize> = buffers.iter().flatten().map(|buffer| buffer.address()).collect();
     drop(buffers);

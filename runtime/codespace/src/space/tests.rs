@@ -1,9 +1,9 @@
 //! Each system call that a space makes is made to fail: what needed it is an error or goes without, and the next try succeeds.
 
 use super::*;
-use crate::system::fail_at;
+use crate::system::{fail_at, fail_from};
 use crate::testing::{alone, count_mappings};
-use crate::{CallForm, CodeBuf, Layout, Patching};
+use crate::{CallForm, CodeBuf, INT3, Layout, Patching};
 
 const MODES: [Protection; 4] = [Protection::Dual, Protection::Session, Protection::NoAlias, Protection::Flip];
 
@@ -16,7 +16,7 @@ fn options(protection: Protection) -> Options {
 
 fn fill(mut buffer: CodeBuf<'_>) -> Code {
     buffer.bytes_mut()[..ANSWER.len()].copy_from_slice(&ANSWER);
-    buffer.publish(7)
+    buffer.publish(7).expect("nothing fails here")
 }
 
 fn assert_runs(code: &Code) {
@@ -89,6 +89,74 @@ fn what_the_system_refuses_a_reservation_it_gets_the_next_time() {
     });
 }
 
+/// The bytes of the lines that `len` bytes of code at `address` have to themselves.
+fn bytes_of(address: usize, len: usize) -> Vec<u8> {
+    let first = address / GRANULE * GRANULE;
+    let lines = classes::granules(address % GRANULE, len) * GRANULE;
+    let bytes: *const u8 = std::ptr::with_exposed_provenance(first);
+    // SAFETY: the memory of the space is mapped and can be read, and nobody writes there meanwhile.
+    unsafe { std::slice::from_raw_parts(bytes, lines) }.to_vec()
+}
+
+#[test]
+fn what_the_system_does_not_let_be_published_gives_its_room_back() {
+    for mode in MODES {
+        for size in [100, 15_000, 40_000] {
+            let space = CodeSpace::new(&options(mode)).expect("allowed");
+            let writer = space.writer();
+            let before = fill(writer.reserve(&Layout::new(size)).expect("there is room"));
+            let mut buffer = writer.reserve(&Layout::new(size)).expect("there is room");
+            let address = buffer.address();
+            buffer.bytes_mut().fill(0x90);
+            let (result, has_failed) = fail_at(0, || buffer.publish(7));
+            assert_eq!(
+                has_failed,
+                [Protection::NoAlias, Protection::Flip].contains(&mode),
+                "{mode:?} {size}"
+            );
+            if has_failed {
+                assert!(matches!(result, Err(Error::System { .. })), "{mode:?} {size}: {result:?}");
+                assert_eq!(space.lookup(address), None);
+                assert!(bytes_of(address, size).iter().all(|&byte| byte == INT3), "{mode:?} {size}");
+                let again = fill(writer.reserve(&Layout::new(size)).expect("there is room"));
+                assert_eq!(again.address(), address, "{mode:?} {size}: the same room");
+                assert_runs(&again);
+                writer.retire(again).expect("it is the space's");
+            } else {
+                writer.retire(result.expect("it makes no system call")).expect("it is the space's");
+            }
+            assert_runs(&before);
+            writer.retire(before).expect("it is the space's");
+            (0..2).for_each(|_| assert!(writer.reclaim(&mut |_| {}).is_ok()));
+            writer.rest();
+            assert_eq!((space.stats().live, space.stats().used_bytes), (0, 0), "{mode:?} {size}");
+        }
+    }
+}
+
+#[test]
+fn room_that_cannot_be_made_int3_again_is_left_to_nobody() {
+    for mode in [Protection::NoAlias, Protection::Flip] {
+        for size in [100, 40_000] {
+            let space = CodeSpace::new(&options(mode)).expect("allowed");
+            let writer = space.writer();
+            let mut buffer = writer.reserve(&Layout::new(size)).expect("there is room");
+            let address = buffer.address();
+            buffer.bytes_mut().fill(0x90);
+            let result = fail_from(0, || buffer.publish(7));
+            assert!(matches!(result, Err(Error::System { .. })), "{mode:?} {size}: {result:?}");
+            let other = fill(writer.reserve(&Layout::new(size)).expect("there is room"));
+            assert!(other.address().abs_diff(address) >= size, "{mode:?} {size}: it is not used again");
+            assert_runs(&other);
+            // SAFETY: nobody runs it.
+            unsafe { writer.free(other) }.expect("nothing fails now");
+            writer.rest();
+            assert_eq!((space.stats().live, space.lookup(address)), (0, None));
+            assert!(space.stats().used_bytes > 0, "{mode:?} {size}: it counts as used");
+        }
+    }
+}
+
 /// Frees, or retires and reclaims; what cannot be freed is given back, and freed later.
 #[test]
 fn what_cannot_be_freed_now_is_freed_later() {
@@ -144,7 +212,7 @@ fn slots_and_patches_that_the_system_refuses_leave_what_was() {
                 buffer.bytes_mut()[15..].copy_from_slice(&[0x48, 0x83, 0xc4, 8, 0xc3]);
                 let site = buffer.call(4..15, target.address(), None, Patching::InPlace).expect("in reach");
                 assert_eq!(site.form(), CallForm::Near);
-                let caller = buffer.publish(0);
+                let caller = buffer.publish(0).expect("nothing fails here");
                 writer.rest();
                 (space, target, caller, site)
             };

@@ -46,7 +46,7 @@ fn no_line_holds_two_functions_or_code_and_data() {
             let layout = Layout { size, align: 1 << random.below(9), lane: random.lane(), hot: &hot };
             let buffer = writers[at % 2].reserve(&layout).expect("there is room");
             assert!(buffer.address().is_multiple_of(layout.align));
-            codes.push(buffer.publish(at));
+            codes.push(buffer.publish(at).expect("the system lets code be written"));
             slots.push(space.slot(at).expect("there is room"));
             if at % 3 == 0 {
                 writers[0].retire(codes.swap_remove(random.below(codes.len()))).expect("it is the space's");
@@ -123,7 +123,7 @@ fn what_is_not_live_code_is_int3_in_every_page_that_was_used() {
                     0 => drop(buffer),
                     // What was given up later, when its neighbours were published.
                     1 => dropped.push(buffer),
-                    _ => codes.push(buffer.publish(at)),
+                    _ => codes.push(buffer.publish(at).expect("the system lets code be written")),
                 }
             }
             drop(dropped);
@@ -209,7 +209,7 @@ fn published_bytes_change_by_patches_only_and_by_no_more_than_is_patched() {
         gaps.into_iter().for_each(|code| writer.retire(code).expect("it is the space's"));
         let mut buffer = writer.reserve(&Layout::new(40)).expect("there is room");
         let site = buffer.call(3..15, codes[0].address(), None, Patching::InPlace).expect("in reach");
-        codes.push(buffer.publish(0));
+        codes.push(buffer.publish(0).expect("the system lets code be written"));
         let mut before = snapshot(&codes);
         work_beside(&space, &writer, 60);
         assert_unchanged(&before, &format!("{mode}: something was done beside it"));

@@ -73,7 +73,9 @@ fn without_anybody_to_ask_a_full_space_fails_and_goes_on_once_code_is_retired() 
         let mut codes = Vec::new();
         let full = loop {
             match writer.reserve(&Layout::new(2000)) {
-                Ok(buffer) => codes.push(buffer.publish(codes.len())),
+                Ok(buffer) => {
+                    codes.push(buffer.publish(codes.len()).expect("the system lets code be written"))
+                }
                 Err(error) => break error,
             }
         };
@@ -82,7 +84,11 @@ fn without_anybody_to_ask_a_full_space_fails_and_goes_on_once_code_is_retired() 
         assert!(codes.iter().all(|code| space.lookup(code.address()).is_some()), "{mode}: nothing is lost");
         writer.retire(codes.swap_remove(3)).expect("it is the space's");
         // The allocation reclaims, and what it freed is told later.
-        let code = writer.reserve(&Layout::new(2000)).expect("there is room for one").publish(1000);
+        let code = writer
+            .reserve(&Layout::new(2000))
+            .expect("there is room for one")
+            .publish(1000)
+            .expect("the system lets code be written");
         let mut told = Vec::new();
         writer.reclaim(&mut |found| told.push(found.owner)).expect("nothing fails");
         assert_eq!(told, [3], "{mode}");

@@ -125,7 +125,7 @@ fn publish(writer: &CodeWriter, random: &mut Random) -> Code {
     let mut buffer = writer.reserve(&layout).expect("there is room");
     buffer.bytes_mut().copy_from_slice(&returns(1, size));
     let owner = owner_of(buffer.address(), size);
-    buffer.publish(owner)
+    buffer.publish(owner).expect("the system lets code be written")
 }
 
 /// Replaces functions, one after the other, while signals come; some are freed at once.

@@ -119,7 +119,7 @@ fn use_everything(mode: Mode, seal: Seal, observers: Arc<Observers>) {
         check("reserve");
         buffer.bytes_mut().copy_from_slice(&returns(at as u32, size));
         check("bytes_mut");
-        let code = buffer.publish(at);
+        let code = buffer.publish(at).expect("the system lets code be written");
         check("publish");
         assert_eq!(call(code.address()), at as u32);
         check("a call");
@@ -138,7 +138,7 @@ fn use_everything(mode: Mode, seal: Seal, observers: Arc<Observers>) {
     let first = writer.reserve(&Layout::new(200)).expect("there is room");
     let second = writer.reserve(&Layout::new(200)).expect("there is room");
     check("two buffers");
-    codes.push(second.publish(100));
+    codes.push(second.publish(100).expect("the system lets code be written"));
     check("the second of two was published");
     drop(first);
     check("the first of two was dropped");
@@ -170,7 +170,7 @@ fn call_and_patch(mode: Mode, space: &CodeSpace, target: usize) {
     check("a direct call");
     buffer.call(8..16, far, Some(&slot), Patching::Never).expect("the slot is in reach");
     check("a call through a slot");
-    let code = buffer.publish(0);
+    let code = buffer.publish(0).expect("the system lets code be written");
     // SAFETY: nobody runs the code.
     let patched = unsafe { space.patch_call(near, target + 16) };
     assert_eq!(patched.is_ok(), mode.patches_calls(), "{mode}: {patched:?}");

@@ -48,7 +48,7 @@ fn calling_loop(
     let window = start as u32..(start + window) as u32;
     let patching = if slot.is_some() { Patching::BySlot } else { Patching::InPlace };
     let site = buffer.call(window, target, slot, patching).expect("it is in reach");
-    (buffer.publish(0), site)
+    (buffer.publish(0).expect("the system lets code be written"), site)
 }
 
 #[test]

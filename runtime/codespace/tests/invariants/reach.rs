@@ -106,7 +106,7 @@ fn call_far(space: &CodeSpace, target: usize) {
     let site = buffer.call(4..19, target, Some(&slot), Patching::InPlace).expect("the slot is in reach");
     buffer.bytes_mut()[19..24].copy_from_slice(&[0x48, 0x83, 0xc4, 8, 0xc3]);
     assert_eq!((site.form(), site.is_patchable()), (CallForm::Slot, false));
-    let code = buffer.publish(0);
+    let code = buffer.publish(0).expect("the system lets code be written");
     assert_eq!(world::call(code.address()), 77);
     // SAFETY: nobody runs the code now.
     let patched = unsafe { space.patch_call(site, target) };

@@ -48,7 +48,7 @@ fn live_functions_are_disjoint_also_from_those_that_wait() {
                     let layout =
                         Layout { align: 1 << random.below(8), lane: random.lane(), ..Layout::new(size) };
                     let buffer = writer.reserve(&layout).expect("there is room");
-                    let code = buffer.publish(step);
+                    let code = buffer.publish(step).expect("the system lets code be written");
                     let run = run(&code);
                     let other =
                         retired.range(..run.end).next_back().filter(|(_, other)| other.end > run.start);

@@ -123,7 +123,7 @@ pub(crate) fn returns(value: u32, len: usize) -> Vec<u8> {
 pub(crate) fn place(writer: &CodeWriter, bytes: &[u8], lane: Lane, owner: usize) -> Code {
     let mut buffer = writer.reserve(&Layout { lane, ..Layout::new(bytes.len()) }).expect("there is room");
     buffer.bytes_mut().copy_from_slice(bytes);
-    buffer.publish(owner)
+    buffer.publish(owner).expect("the system lets code be written")
 }
 
 /// Calls a function without arguments at an address.

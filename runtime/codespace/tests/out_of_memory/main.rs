@@ -140,7 +140,7 @@ fn assert_usable(space: &CodeSpace) {
     let writer = space.writer();
     let mut buffer = writer.reserve(&Layout::new(ANSWER.len())).expect("there is memory again");
     buffer.bytes_mut().copy_from_slice(&ANSWER);
-    let code = buffer.publish(0);
+    let code = buffer.publish(0).expect("the system lets code be written");
     // SAFETY: those bytes are a function of this type, and the space is alive.
     let function: extern "sysv64" fn() -> u32 = unsafe { std::mem::transmute(code.address()) };
     assert_eq!(function(), 42);
@@ -208,7 +208,7 @@ fn use_all(writer: &CodeWriter, other: &CodeWriter) {
         if at % 7 == 0 {
             continue;
         }
-        let code = buffer.publish(at);
+        let code = buffer.publish(at).expect("the system lets code be written");
         expect_memory(space.describe(&code, "name", &[LineEntry { offset: 0, file: "f", line: 1 }]));
         *place = Some(code);
     }

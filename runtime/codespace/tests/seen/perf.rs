@@ -253,7 +253,7 @@ fn a_space_shows_its_observers_the_bytes_of_what_is_described() {
         let writer = space.writer();
         let mut buffer = writer.reserve(&Layout::new(BODY.len())).unwrap();
         buffer.bytes_mut().copy_from_slice(&BODY);
-        let code = buffer.publish(0);
+        let code = buffer.publish(0).expect("the system lets code be written");
         space.describe(&code, "described", &[]).unwrap();
         observers_see(&space, &directory, &code);
     }
