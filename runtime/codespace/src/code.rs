@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::Error;
+use crate::index::Chunk;
 use crate::quarantine::Extent;
 
 /// Published code. There is one value for each function: retiring it takes the value, so that nothing can be retired twice.
@@ -63,6 +64,18 @@ pub(crate) struct Retired {
     pub(crate) code: Code,
     /// Known once it is unlisted.
     pub(crate) owner: Option<usize>,
+}
+
+impl Retired {
+    /// Makes lookups find it no more; it is past its first grace and lies in `chunk`. False if that cannot be done now.
+    #[inline]
+    pub(crate) fn unlist(&mut self, chunk: &Chunk) -> bool {
+        if self.owner.is_none() {
+            // SAFETY: who has this has the only value of the code, which is retired: nobody else unlists it.
+            self.owner = unsafe { chunk.unlist(&self.code) }.ok();
+        }
+        self.owner.is_some()
+    }
 }
 
 impl Extent for Retired {

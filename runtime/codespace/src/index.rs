@@ -177,14 +177,17 @@ impl Chunk {
     #[inline]
     pub(crate) unsafe fn unlist(&self, code: &Code) -> Result<usize, Error> {
         match self.trailer_of(code) {
-            Some([_, shape]) => shape.store(UNLISTED, Ordering::Release),
+            Some([owner, shape]) => {
+                shape.store(UNLISTED, Ordering::Release);
+                Ok(owner.load(Ordering::Relaxed) as usize)
+            }
             None => {
                 let end = self.granules_of(code).end * GRANULE;
                 // SAFETY: the word is the code's; pages that are flipped hold no other code, and nobody runs this one.
                 unsafe { self.memory.write(end - size_of::<u64>(), &UNLISTED.to_ne_bytes()) }?;
+                Ok(self.owner(code))
             }
         }
-        Ok(self.owner(code))
     }
 
     /// All functions of the chunk, as they are found one after the other.

@@ -41,6 +41,7 @@ impl CodeWriter {
         }
         let mut open = self.open_lane(need.lane).borrow_mut();
         let (span, fit) = self.find_span(&mut open, need)?;
+        self.turn_to(need.lane);
         if !span.is_touched(&fit) {
             self.touch(span, &fit)?;
         }

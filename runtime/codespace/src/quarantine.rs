@@ -208,14 +208,26 @@ impl<T: Extent> Stage<T> {
             .for_each(|batch| batch.epoch = epoch);
     }
 
-    /// What nobody holds up and `may_go`; what there is no memory to move stays.
+    /// What nobody holds up and `may_go`; what there is no memory to move stays, and is asked about again. If all of the first
+    /// batch goes, which is usual, it goes as it is.
     fn take_free(&mut self, view: &View, mut may_go: impl FnMut(&mut T) -> bool) -> Vec<T> {
         let mut free = Vec::new();
         for batch in self.batches.iter_mut().take_while(|batch| view.is_past(batch.epoch)) {
+            let mut goes = |item: &mut T| !view.holds(&extent(item)) && may_go(item);
+            let first = batch.items.iter_mut().position(|item| !goes(item)).unwrap_or(batch.items.len());
+            if free.is_empty() && first == batch.items.len() {
+                free = std::mem::take(&mut batch.items);
+                continue;
+            }
             if free.try_reserve(batch.items.len()).is_err() {
                 break;
             }
-            free.extend(batch.items.extract_if(.., |item| !view.holds(&extent(item)) && may_go(item)));
+            // Those before the first one that stays go; the others were not asked about yet.
+            let mut at = 0;
+            free.extend(batch.items.extract_if(.., |item| {
+                at += 1;
+                at <= first || (at > first + 1 && goes(item))
+            }));
         }
         self.batches.retain(|batch| !batch.items.is_empty());
         free

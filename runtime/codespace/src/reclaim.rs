@@ -1,7 +1,7 @@
 //! Giving the room of retired and freed code back.
 //!
 //! ```text
-//!   quarantine ─► ready, sorted by address ─► int3 ─► told to the owner ─► granules: to the writer's own span
+//!   quarantine ─► ready, nearly in order   ─► int3 ─► told to the owner ─► granules: to the writer's own span
 //!                                            (runs)                                  or to the lane, under its lock
 //! ```
 //!
@@ -20,6 +20,9 @@ use crate::memory::Session;
 use crate::pages::SPAN_GRANULES;
 use crate::space::{Shared, lock};
 use crate::{Code, CodeSpace, CodeWriter, Error, GRANULE, INT3, Lane, Refused, SPAN};
+
+/// The least average length of ascending stretches that are not sorted.
+const STRETCH: usize = 32;
 
 /// What a reclaim achieved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,7 +157,7 @@ impl Shared {
 struct Ready<'a> {
     space: &'a Shared,
     writer: Option<&'a CodeWriter>,
-    /// Sorted by address.
+    /// Sorted by address, or in a few stretches that are.
     items: Vec<Retired>,
     /// How many of them are `int3`.
     filled: usize,
@@ -166,8 +169,13 @@ struct Ready<'a> {
 impl<'a> Ready<'a> {
     fn new(space: &'a Shared, writer: Option<&'a CodeWriter>) -> Result<Ready<'a>, Error> {
         space.check_process()?;
-        let mut items = space.quarantine.reclaim(space.domain, |retired| space.unlist(retired))?;
-        items.sort_unstable_by_key(|retired| retired.code.address());
+        let mut last = None;
+        let mut items = space.quarantine.reclaim(space.domain, |retired| {
+            let chunk = space.chunk_of(&retired.code, last);
+            last = Some(chunk);
+            retired.unlist(chunk)
+        })?;
+        sort(&mut items);
         let mut ready = Ready { space, writer, items, filled: 0, told: 0, result: Ok(()) };
         ready.result = ready.fill();
         Ok(ready)
@@ -257,6 +265,15 @@ impl Drop for Ready<'_> {
     }
 }
 
+/// Sorts by address what is not in a few ascending stretches anyway, as code is that was retired in the order in which it was
+/// placed: what matters is that most neighbours stand together, and that chunks do not take turns all the time.
+fn sort(items: &mut [Retired]) {
+    let descents = items.windows(2).filter(|pair| pair[0].code.address() > pair[1].code.address()).count();
+    if descents > items.len() / STRETCH {
+        items.sort_unstable_by_key(|retired| retired.code.address());
+    }
+}
+
 /// Gives granules and pages back.
 struct Release<'a> {
     space: &'a Shared,
@@ -280,7 +297,7 @@ impl<'a> Release<'a> {
     fn give(&mut self, chunk: &Chunk, granules: Range<usize>) {
         if let Some(writer) = self.writer {
             let mut open = writer.open_lane(chunk.lane()).borrow_mut();
-            if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN) {
+            if let Some(span) = open.span(chunk.base() + granules.start * GRANULE) {
                 chunk.unmark(granules.clone());
                 span.runs.give(granules.start % SPAN_GRANULES, granules.len());
                 return;

@@ -18,7 +18,7 @@
 use crate::classes::PAGE_GRANULES;
 use crate::index::ChunkRef;
 use crate::pages::{SPAN_GRANULES, SPAN_PAGES};
-use crate::{Error, bits};
+use crate::{Error, SPAN, bits};
 
 /// As many runs as a span can have: every other granule.
 const RUNS: usize = SPAN_GRANULES / 2;
@@ -71,6 +71,8 @@ pub(crate) struct Runs {
     runs: Vec<u32>,
     /// What counts as a large run.
     large: u32,
+    /// The run where granules were taken or given last, or any number.
+    recent: usize,
 }
 
 impl Runs {
@@ -78,7 +80,7 @@ impl Runs {
     pub(crate) fn new() -> Result<Runs, Error> {
         let mut runs = Vec::new();
         runs.try_reserve_exact(RUNS).map_err(|_| Error::Memory)?;
-        Ok(Runs { runs, large: LARGE })
+        Ok(Runs { runs, large: LARGE, recent: 0 })
     }
 
     /// Forgets all, for another span.
@@ -118,12 +120,28 @@ impl Runs {
     }
 
     /// Takes what was found, since when nothing was taken or given.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, fit: &Fit) -> usize {
         let Fit { run, start, count, .. } = *fit;
+        if self.runs.get(self.recent) != Some(&run) {
+            self.recent = self.position(run & 0xffff);
+        }
+        debug_assert_eq!(self.runs[self.recent], run, "the run is there");
+        if start == run & 0xffff && count < run >> 16 {
+            // Its start moves up, and its length gets less by as much.
+            self.runs[self.recent] = run + count - (count << 16);
+        } else {
+            self.take_else(*fit);
+        }
+        start as usize
+    }
+
+    /// Takes all of a run, or what lies inside.
+    #[inline(never)]
+    fn take_else(&mut self, fit: Fit) {
+        let Fit { run, start, count, .. } = fit;
+        let at = self.recent;
         let (first, len) = (run & 0xffff, run >> 16);
-        let at = self.position(first);
-        debug_assert_eq!(self.runs[at], run, "the run is there");
         let behind = first + len - (start + count);
         if start > first {
             self.runs[at] = (start - first) << 16 | first;
@@ -131,12 +149,9 @@ impl Runs {
                 // There is room for both, since there will be a function between them.
                 self.runs.insert(at + 1, behind << 16 | (start + count));
             }
-        } else if behind > 0 {
-            self.runs[at] = behind << 16 | (start + count);
         } else {
             self.runs.remove(at);
         }
-        start as usize
     }
 
     /// Where the first run stands that starts at `start` or behind.
@@ -146,9 +161,28 @@ impl Runs {
     }
 
     /// Gives granules back that were taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give(&mut self, start: usize, count: usize) {
-        let (mut start, mut count) = (start as u32, count as u32);
+        let (start, count) = (start as u32, count as u32);
+        let (at, end) = (self.recent, |run: u32| (run & 0xffff) + (run >> 16));
+        match self.runs.get(at) {
+            // What was taken last is given back first, or what was placed first.
+            Some(&run) if run & 0xffff == start + count && (at == 0 || end(self.runs[at - 1]) != start) => {
+                self.runs[at] = run + (count << 16) - count;
+            }
+            Some(&run)
+                if end(run) == start
+                    && self.runs.get(at + 1).is_none_or(|next| next & 0xffff != start + count) =>
+            {
+                self.runs[at] = run + (count << 16);
+            }
+            _ => self.give_else(start, count),
+        }
+    }
+
+    /// Gives back what joins two runs, none, or another one than the last.
+    #[inline(never)]
+    fn give_else(&mut self, mut start: u32, mut count: u32) {
         let at = self.position(start);
         let mut next = None;
         if let Some(&run) = self.runs.get(at) {
@@ -164,12 +198,14 @@ impl Runs {
             if (run & 0xffff) + (run >> 16) == start {
                 (start, count) = (run & 0xffff, count + (run >> 16));
                 self.runs[before] = count << 16 | start;
+                self.recent = before;
                 if let Some(next) = next {
                     self.runs.remove(next);
                 }
                 return;
             }
         }
+        self.recent = at;
         match next {
             Some(next) => self.runs[next] = count << 16 | start,
             None => self.runs.insert(at, count << 16 | start),
@@ -224,10 +260,16 @@ pub(crate) struct OpenSpan {
 }
 
 impl OpenSpan {
+    /// Whether an address lies in it.
+    #[inline]
+    pub(crate) fn holds(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base) < SPAN
+    }
+
     /// Whether the pages of a place are ready to be written.
     #[inline]
     pub(crate) fn is_touched(&self, fit: &Fit) -> bool {
-        !self.touched & fit.pages() == 0
+        self.touched == u16::MAX || !self.touched & fit.pages() == 0
     }
 }
 

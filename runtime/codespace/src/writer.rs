@@ -22,7 +22,7 @@ use crate::index::{Chunk, LEN_MAX, TRAILER};
 use crate::pages::SPAN_GRANULES;
 use crate::placing::Need;
 use crate::span::{Fit, OpenSpan, Runs};
-use crate::{Code, CodeSpace, Error, GRANULE, INT3, Lane, PAGE, Refused, Relief, SPAN, hot};
+use crate::{Code, CodeSpace, Error, GRANULE, HotEdge, INT3, Lane, PAGE, Refused, Relief, SPAN, hot};
 
 /// How many spans of a lane a writer keeps.
 pub(crate) const KEPT: usize = 8;
@@ -37,6 +37,8 @@ pub struct CodeWriter {
     /// The most bytes of a function that is packed in spans wherever it starts.
     packed_max: usize,
     lanes: [RefCell<OpenLane>; 4],
+    /// Where a span became the newest last.
+    recent: Cell<Lane>,
     /// What was retired and not yet handed to the space.
     batch: RefCell<Vec<Retired>>,
     batch_bytes: Cell<usize>,
@@ -52,10 +54,10 @@ pub(crate) struct OpenLane {
 }
 
 impl OpenLane {
-    /// The span of a chunk that starts at an address, if the writer holds it.
+    /// The span that an address lies in, if the writer holds it.
     #[inline]
-    pub(crate) fn span(&mut self, base: usize) -> Option<&mut OpenSpan> {
-        self.spans.iter_mut().rev().find(|span| span.base == base)
+    pub(crate) fn span(&mut self, address: usize) -> Option<&mut OpenSpan> {
+        self.spans.iter_mut().rev().find(|span| span.holds(address))
     }
 
     /// The best fit among the newest spans: a good one if there is any.
@@ -81,7 +83,14 @@ impl CodeWriter {
     pub(crate) fn new(space: CodeSpace) -> CodeWriter {
         let batch = RefCell::new(Vec::new());
         let packed_max = if space.shared().is_packed(1) { PACKED_MAX - GRANULE - TRAILER } else { 0 };
-        CodeWriter { space, packed_max, lanes: Default::default(), batch, batch_bytes: Cell::new(0) }
+        CodeWriter {
+            space,
+            packed_max,
+            lanes: Default::default(),
+            recent: Cell::new(Lane::Baseline),
+            batch,
+            batch_bytes: Cell::new(0),
+        }
     }
 
     /// The space that it writes to.
@@ -92,6 +101,11 @@ impl CodeWriter {
     #[inline]
     pub(crate) fn id(&self) -> u32 {
         self.space.shared().id
+    }
+
+    /// Says in which lane a span is the newest from now on.
+    pub(crate) fn turn_to(&self, lane: Lane) {
+        self.recent.set(lane);
     }
 
     pub(crate) fn open_lane(&self, lane: Lane) -> &RefCell<OpenLane> {
@@ -126,7 +140,8 @@ impl CodeWriter {
         }
         // Taken apart and put together again, so that what is usual needs no buffer in memory, which the compiler would fill
         // word by word and copy by two, for which the processor waits.
-        let BufferParts { chunk, to, offset, len, kind, is_draft } = self.reserve_anywhere(layout)?;
+        let BufferParts { chunk, to, offset, len, kind, is_draft } =
+            self.reserve_anywhere(size, layout.align, layout.lane, layout.hot)?;
         Ok(CodeBuf { writer: self, chunk, to, offset, len, kind, is_draft })
     }
 
@@ -150,8 +165,13 @@ impl CodeWriter {
     /// Reserves room of any kind.
     #[cold]
     #[inline(never)]
-    fn reserve_anywhere(&self, layout: &Layout<'_>) -> Result<BufferParts<'_>, Error> {
-        let &Layout { size, align, lane, hot } = layout;
+    fn reserve_anywhere(
+        &self,
+        size: usize,
+        align: usize,
+        lane: Lane,
+        hot: &[HotEdge],
+    ) -> Result<BufferParts<'_>, Error> {
         if size == 0 || size > LEN_MAX {
             return Err(Error::Size { asked: size, limit: LEN_MAX });
         }
@@ -201,9 +221,7 @@ impl CodeWriter {
             return self.pages_written(chunk, offset, unused_len);
         }
         let mut open = self.lanes[chunk.lane() as usize].borrow_mut();
-        let span = open
-            .span(chunk.base() + offset / SPAN * SPAN)
-            .expect("a span in which something is written is held");
+        let span = open.span(chunk.base() + offset).expect("a span in which something is written is held");
         span.buffers -= 1;
         if let Some(len) = unused_len {
             span.runs.give(offset % SPAN / GRANULE, classes::granules(offset % GRANULE, len as usize));
@@ -257,14 +275,15 @@ impl CodeWriter {
     pub unsafe fn free(&self, code: Code) -> Result<usize, Refused> {
         let shared = self.space.shared();
         if code.space == shared.id
-            && let Some(chunk) = shared.directory.chunk(code.address)
+            && let Some(lane) = self.lane_of(code.address)
         {
-            let mut open = self.lanes[chunk.lane() as usize].borrow_mut();
-            let granules = chunk.granules_of(&code);
-            if let Some(span) = open.span(chunk.base() + granules.start / SPAN_GRANULES * SPAN)
+            let mut open = self.lanes[lane as usize].borrow_mut();
+            if let Some(span) = open.span(code.address)
                 && !span.view.is_null()
                 && !shared.process.is_another()
             {
+                let chunk = shared.chunk(span.chunk);
+                let granules = chunk.granules_of(&code);
                 let inside = granules.start % SPAN_GRANULES;
                 let (to, bytes) = (span.view.wrapping_add(inside * GRANULE), granules.len() * GRANULE);
                 // SAFETY: the granules are the code's, which nobody runs or looks at, says the caller; they lie in the span,
@@ -280,6 +299,17 @@ impl CodeWriter {
             }
         }
         shared.free(code, Some(self))
+    }
+
+    /// The lane of an address. That of the newest span is known without asking for its chunk, so that what depends on the
+    /// chunk need not wait for the address.
+    #[inline]
+    fn lane_of(&self, address: usize) -> Option<Lane> {
+        let recent = self.recent.get();
+        if self.lanes[recent as usize].borrow().spans.last().is_some_and(|span| span.holds(address)) {
+            return Some(recent);
+        }
+        self.space.shared().directory.chunk(address).map(Chunk::lane)
     }
 
     /// Gives all spans back that nothing is being written in, and what was retired: for a writer that rests.
