@@ -92,7 +92,8 @@ impl<'w> CodeBuf<'w> {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: `to` points to `len` bytes of a draft that is the buffer's own, or of a write view that stays mapped while
         // the buffer lives: its span is held, or its pages are, and with them the view; this is the process that mapped it, for
-        // which whoever forks vouches. They are initialised, and reserved for this buffer alone; nobody runs them. The borrow of `self` excludes a second reference.
+        // which whoever forks vouches. They are initialised, and reserved for this buffer alone; nobody runs them. The borrow
+        // of `self` excludes a second reference.
         unsafe { std::slice::from_raw_parts_mut(self.to, self.len()) }
     }
 

@@ -65,6 +65,12 @@ impl Encoder {
         self.put(&value.to_le_bytes())
     }
 
+    /// Appends the value's decimal digits.
+    pub(crate) fn decimal(&mut self, value: u32) -> Result<(), Error> {
+        let digits = value.checked_ilog10().unwrap_or(0);
+        (0..=digits).rev().try_for_each(|digit| self.u8(b'0' + (value / 10_u32.pow(digit) % 10) as u8))
+    }
+
     /// Appends the text's first bytes, at most `limit` and whole characters, with `?` for each control character, and
     /// `unnamed` if there are none: what a name is in a line of a file, and before a zero byte.
     pub(crate) fn text(&mut self, text: &str, limit: usize) -> Result<(), Error> {
@@ -155,6 +161,13 @@ mod tests {
             (-129, vec![0xff, 0x7e]),
         ] {
             assert_eq!(of(|e| e.sleb(value)), bytes, "{value}");
+        }
+    }
+
+    #[test]
+    fn decimal_digits_are_those_that_are_printed() {
+        for value in [0, 1, 9, 10, 99, 100, 4_194_304, 999_999_999, 1_000_000_000, u32::MAX] {
+            assert_eq!(of(|e| e.decimal(value)), value.to_string().into_bytes());
         }
     }
 

@@ -3,6 +3,8 @@
 //! Profilers fix its name and directory, and the directory may be one where everybody can make files. So what stands there
 //! already is taken only if it is a plain file of this user with no other name, and links are not followed.
 
+use std::ffi::CStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
@@ -36,8 +38,13 @@ pub(crate) struct BufferedFile {
 }
 
 impl BufferedFile {
-    /// Opens the file `name` in `directory`, for this process's user alone if it makes it.
-    pub(crate) fn open(directory: &Path, name: &str, contents: Contents) -> Result<BufferedFile, Error> {
+    /// Opens the file in `directory` that is named by the process, between `before` and `after`; for this process's user alone
+    /// if it makes it.
+    pub(crate) fn open(
+        directory: &Path,
+        (before, after): (&str, &str),
+        contents: Contents,
+    ) -> Result<BufferedFile, Error> {
         const ATTEMPT: &str = "open a file for a profiler";
         let flags = OFlags::RDWR
             | OFlags::CREATE
@@ -46,8 +53,17 @@ impl BufferedFile {
             | OFlags::NOFOLLOW
             | OFlags::NOCTTY
             | OFlags::NONBLOCK;
-        let file = rustix::fs::open(directory.join(name), flags, Mode::RUSR | Mode::WUSR)
-            .map_err(Error::system(ATTEMPT))?;
+        let mut path = Encoder::default();
+        path.put(directory.as_os_str().as_bytes())?;
+        path.put(if directory.as_os_str().is_empty() { b"" } else { b"/" })?;
+        path.put(before.as_bytes())?;
+        path.decimal(std::process::id())?;
+        path.put(after.as_bytes())?;
+        path.u8(0)?;
+        // A name with a zero byte in it is no file's.
+        let path =
+            CStr::from_bytes_with_nul(path.as_slice()).map_err(|_| Error::system(ATTEMPT)(Errno::INVAL))?;
+        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(Error::system(ATTEMPT))?;
         let found = rustix::fs::fstat(&file).map_err(Error::system(ATTEMPT))?;
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile
             || found.st_uid != rustix::process::geteuid().as_raw()

@@ -51,8 +51,7 @@ impl JitDump {
     /// Makes it in `directory`.
     pub(crate) fn create(directory: &Path) -> Result<JitDump, Error> {
         let process = std::process::id();
-        let name = format!("jit-{process}.dump");
-        let mut file = BufferedFile::open(directory, &name, Contents::Replace)?;
+        let mut file = BufferedFile::open(directory, ("jit-", ".dump"), Contents::Replace)?;
         file.append(|out| {
             for word in [MAGIC, VERSION, HEADER_BYTES, MACHINE, 0, process] {
                 out.u32(word)?;

@@ -200,8 +200,8 @@ impl Memory {
     fn unmap_view(&self) {
         let view = self.view.swap(ptr::null_mut(), Ordering::AcqRel);
         if !view.is_null() && !self.process.is_another() {
-            // SAFETY: the view is ours, and not that of a parent, which a fork does not copy; whoever had its address has given it up, by dropping their hold or by
-            // the promise of `vacate` or of `drop`.
+            // SAFETY: the view is ours, and not that of a parent, which a fork does not copy; whoever had its address has given it
+            // up, by dropping their hold or by the promise of `vacate` or of `drop`.
             unsafe { system::unmap(view as usize, self.len) };
         }
     }

@@ -147,8 +147,10 @@ pub struct Observers {
 impl Observers {
     /// Opens what `observing` names.
     ///
-    /// Fails with [`Error::System`] if a file cannot be made, or is there and is no plain file of the process's own user: links
-    /// are not followed. Fails if gdb is asked for in a build without the feature `gdb`.
+    /// # Errors
+    ///
+    /// [`Error::System`] if a file cannot be made, or is there and is no plain file of the process's own user: links are not
+    /// followed; or if gdb is asked for in a build without the feature `gdb`. [`Error::Memory`].
     pub fn new(observing: &Observing) -> Result<Observers, Error> {
         if cfg!(not(feature = "gdb")) && observing.gdb == Gdb::Registered {
             return Err(Error::System {

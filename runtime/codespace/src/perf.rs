@@ -22,8 +22,7 @@ pub(crate) struct PerfMap {
 impl PerfMap {
     /// Opens it in `directory`. Other engines of the process may write it too, so nothing in it is dropped.
     pub(crate) fn open(directory: &Path) -> Result<PerfMap, Error> {
-        let name = format!("perf-{}.map", std::process::id());
-        Ok(PerfMap { file: BufferedFile::open(directory, &name, Contents::Keep)? })
+        Ok(PerfMap { file: BufferedFile::open(directory, ("perf-", ".map"), Contents::Keep)? })
     }
 
     pub(crate) fn published(&mut self, code: &Observed<'_>) {

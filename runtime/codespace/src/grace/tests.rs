@@ -1,3 +1,5 @@
+//! Participants one by one: who holds an epoch up, until when, and what they are asked.
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

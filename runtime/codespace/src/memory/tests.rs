@@ -1,3 +1,5 @@
+//! Chunks one by one: what each protection maps, how pages change, and each system call made to fail.
+
 use super::*;
 use crate::place::{Region, Rung};
 use crate::system::fail_at;

@@ -1,3 +1,5 @@
+//! The places that are found: how near, how fast, on which rung, and what is left of them.
+
 use super::*;
 use crate::system::fail_at;
 use crate::testing::{access, alone, count_mappings, mappings};

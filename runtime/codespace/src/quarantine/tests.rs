@@ -1,3 +1,6 @@
+//! What is retired one by one: when it is unlisted, when it is handed out, and what becomes of it when something
+//! fails.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
