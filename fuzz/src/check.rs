@@ -6,6 +6,9 @@
 //!                     └─ folding off ─┴─ …                              ┘
 //! ```
 //!
+//! Native code is run again, now and then, after some of its methods were evicted and compiled anew: in whatever way the
+//! space writes code, the outcome stays the same.
+//!
 //! An outcome is the results or what was raised, and the bytes of the program's memory afterwards. NaNs in results are
 //! equal to each other; the generator makes those canonical whose bits could be seen elsewhere.
 
@@ -13,12 +16,13 @@ use std::fmt;
 
 use bumpalo::Bump;
 use dagwood_codegen::Features;
+use dagwood_il::entity::Entity;
 use dagwood_il::eval::Value;
 use dagwood_il::interp::{Interpreter, Limits, Program as Bodies, Raised, Regions, Stop, Values};
 use dagwood_il::text;
 use dagwood_il::verify::verify;
 use dagwood_il::{Folding, Method, MethodId, RaiseKind, Type};
-use dagwood_runtime::codespace::Options as Space;
+use dagwood_runtime::codespace::{Fallback, Options as Space, Protection};
 use dagwood_runtime::compiler::bodies;
 use dagwood_runtime::context::Context;
 use dagwood_runtime::jit::{CallCx, CallError, Jit, Options};
@@ -26,6 +30,7 @@ use dagwood_runtime::memory::{Limits as MemoryLimits, LinearMemory};
 use dagwood_runtime::natives::Natives;
 use dagwood_runtime::raise::Raise;
 use dagwood_runtime::thread::{self, Thread};
+use dagwood_runtime::{Bodies as Sources, EvictError};
 
 use crate::choices::Choices;
 use crate::generate::{MEMORY_BYTES, Program, mix};
@@ -95,8 +100,9 @@ pub fn check(bytes: &[u8]) -> Result<Checked, Difference> {
         let Some(interpreted) = interpret(&program, folding, &args).map_err(fails)? else {
             return Ok(Checked::OutOfFuel);
         };
-        let native = compile(&program, folding, &args).map_err(fails)?;
-        for (engine, outcome) in [("interpreted", interpreted), ("native", native)] {
+        let native = compile(&program, folding, &args, Evictions::of(bytes)).map_err(fails)?;
+        let native = native.into_iter().zip(["native", "native, after evictions"]);
+        for (outcome, engine) in std::iter::once((interpreted, "interpreted")).chain(native) {
             let name = format!("{engine}, folding {folding:?}");
             match &first {
                 None => first = Some((name, outcome)),
@@ -119,6 +125,52 @@ fn arguments(program: &Program, bytes: &[u8]) -> Vec<Value> {
         if ty.is_float() { choices.float_bits(ty.bits()) } else { choices.bits() }
     };
     params.iter().map(|ty| Value::from_bits(*ty, bits(&mut choices, *ty) & ty.mask())).collect()
+}
+
+/// Whether methods are evicted, and which.
+#[derive(Clone, Copy, Debug)]
+struct Evictions {
+    protection: Protection,
+    /// Methods whose number has a bit here, by its last bits. None is evicted if this is zero.
+    chosen: u64,
+}
+
+impl Evictions {
+    /// Those of the program of these bytes: none for three of four programs.
+    fn of(bytes: &[u8]) -> Evictions {
+        // FNV-1a by Fowler, Noll and Vo, so that each byte matters.
+        let seed = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        let protections = [Protection::Dual, Protection::Session, Protection::NoAlias, Protection::Flip];
+        let protection = protections[(seed >> 8) as usize % protections.len()];
+        if seed.is_multiple_of(4) {
+            Evictions { protection, chosen: seed.rotate_right(16) | 1 }
+        } else {
+            Evictions { protection: Protection::Dual, chosen: 0 }
+        }
+    }
+
+    /// Evicts, has the room freed, and compiles again.
+    fn apply(self, jit: &Jit, methods: &[MethodId], sources: &dyn Sources) -> Result<(), String> {
+        let mut evicted = Vec::new();
+        for &method in methods {
+            if self.chosen >> (method.index() % 64) & 1 == 0 {
+                continue;
+            }
+            match jit.evict(&[method]) {
+                Ok(_) => evicted.push(method),
+                Err(EvictError::Pinned { .. }) => {}
+                Err(error) => return Err(format!("evicting: {error}")),
+            }
+        }
+        let reclaimed = jit.code().reclaim().map_err(|error| format!("reclaiming: {error}"))?;
+        // Other threads of the process may hold some of it up, and none of it is lost.
+        if reclaimed.freed + reclaimed.waiting != evicted.len() {
+            return Err(format!("{} methods were evicted: {reclaimed:?}", evicted.len()));
+        }
+        jit.compile(&evicted, sources).map_err(|error| format!("compiling what was evicted: {error}"))
+    }
 }
 
 /// The program as text, folding on.
@@ -166,16 +218,28 @@ fn interpret(program: &Program, folding: Folding, args: &[Value]) -> Result<Opti
     Ok(Some(Outcome { result, memory }))
 }
 
-fn compile(program: &Program, folding: Folding, args: &[Value]) -> Result<Outcome, String> {
+/// The outcome of native code, and once more if something is evicted.
+fn compile(
+    program: &Program,
+    folding: Folding,
+    args: &[Value],
+    evictions: Evictions,
+) -> Result<Vec<Outcome>, String> {
     let options = Options {
         verify_code: dagwood_codegen::Verify::On,
         threads: std::num::NonZeroUsize::MIN,
         features: Features::Host,
-        space: Space { reserve_bytes: 4 << 20, ..Space::default() },
+        space: Space {
+            reserve_bytes: 4 << 20,
+            protection: evictions.protection,
+            fallback: Fallback::Allowed,
+            ..Space::default()
+        },
         ..Options::default()
     };
-    let memory = LinearMemory::new(MEMORY_BYTES as usize, &MemoryLimits { cap: 1 << 16, reserve: 1 << 16 })
-        .map_err(|error| error.to_string())?;
+    let mut memory =
+        LinearMemory::new(MEMORY_BYTES as usize, &MemoryLimits { cap: 1 << 16, reserve: 1 << 16 })
+            .map_err(|error| error.to_string())?;
     let mut jit = Jit::new(program.module.clone(), options).map_err(|error| error.to_string())?;
     jit.bind_symbol(program.memory, memory.address());
     let built = bodies(|id, arena| Ok(program.build(id, arena, folding)?));
@@ -185,17 +249,53 @@ fn compile(program: &Program, folding: Folding, args: &[Value]) -> Result<Outcom
         Ok(mixed) => Ok(vec![Value::i64(mixed as i64)]),
         Err(object) => Err(Raise::guest(object)),
     });
+    let fails = |error: String| format!("native, folding {folding:?}, {evictions:?}: {error}");
+    let mut outcomes = vec![run(&jit, program, args, &natives, &mut memory).map_err(fails)?];
+    if evictions.chosen != 0 {
+        evictions.apply(&jit, &program.methods, &built).map_err(fails)?;
+        outcomes.push(run(&jit, program, args, &natives, &mut memory).map_err(fails)?);
+    }
+    Ok(outcomes)
+}
+
+/// The outcome of a program that is compiled.
+fn run(
+    jit: &Jit,
+    program: &Program,
+    args: &[Value],
+    natives: &Natives,
+    memory: &mut LinearMemory,
+) -> Result<Outcome, String> {
+    memory.as_mut_slice().fill(0);
     let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
     // With fuel every poll calls the runtime, which must change nothing.
     thread.set_fuel(Some(u64::MAX));
     let context = Context::new(64).map_err(|error| error.to_string())?;
-    let cx = CallCx { thread: &thread, context: &context, host: &natives };
+    let cx = CallCx { thread: &thread, context: &context, host: natives };
     let result = match jit.call(cx, program.entry(), args) {
         Ok(values) => Ok(values),
         Err(CallError::Raised(raise)) if raise.cause.is_none() => {
             Err((raise.kind, raise.reason, raise.object))
         }
-        Err(error) => return Err(format!("native, folding {folding:?}: {error}")),
+        Err(error) => return Err(error.to_string()),
     };
     Ok(Outcome { result, memory: memory.as_slice().to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_programs_are_evicted_from_in_each_way_of_writing_code_and_most_are_not() {
+        let all: Vec<Evictions> = (0..1000_u32).map(|seed| Evictions::of(&seed.to_le_bytes())).collect();
+        let evicting: Vec<_> = all.iter().filter(|evictions| evictions.chosen != 0).collect();
+        assert!((150..350).contains(&evicting.len()), "{} of 1000", evicting.len());
+        for protection in [Protection::Dual, Protection::Session, Protection::NoAlias, Protection::Flip] {
+            let count = evicting.iter().filter(|evictions| evictions.protection == protection).count();
+            assert!(count > 20, "{protection:?}: {count}");
+        }
+        // The first method, which others may call, goes each time.
+        assert!(evicting.iter().all(|evictions| evictions.chosen & 1 == 1 && evictions.chosen != u64::MAX));
+    }
 }

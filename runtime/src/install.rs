@@ -9,8 +9,9 @@
 //! leaves nothing behind.
 //!
 //! *Forms.* A call is direct where its target is in reach, else it goes through a slot of the code's own, and so does a
-//! load of an address. Where the space cannot patch calls, those that may be redirected go through slots too. Jumps and the calls that code makes out of its way have no room for that: where their target is out of
-//! reach they go to a stub that jumps there, made once for each target. A site's return offset follows the call's form.
+//! load of an address. Where the space cannot patch calls, those that may be redirected go through slots too. Jumps and the
+//! calls that code makes out of its way have no room for that: where their target is out of reach they go to a stub that
+//! jumps there, made once for each target. A site's return offset follows the call's form.
 
 use std::collections::BTreeMap;
 use std::fmt;
