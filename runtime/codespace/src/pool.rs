@@ -8,9 +8,11 @@
 //! memory, only addresses, and only where there is no other room near the image are they used: a chunk is mapped over its
 //! part of them. Without the cargo feature `image-pool` there is no pool.
 
+#[cfg(feature = "image-pool")]
 use crate::CHUNK;
 
 /// The chunks of the pool.
+#[cfg(feature = "image-pool")]
 const CHUNKS: usize = 8;
 
 #[cfg(feature = "image-pool")]
