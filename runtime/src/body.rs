@@ -7,7 +7,7 @@ use dagwood_codegen::{Landing, Site};
 use dagwood_codespace::Slot;
 use dagwood_il::MethodId;
 
-use crate::links::{Program, Site as CallingSite};
+use crate::links::{Program, Redirect};
 
 /// Installed code with what is known about it. Plain data: it never changes once its code is published.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Body {
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) callee: MethodId,
-    pub(crate) site: CallingSite,
+    pub(crate) redirect: Redirect,
     /// Where it went when the code was linked.
     pub(crate) target: usize,
 }
@@ -78,7 +78,7 @@ impl Body {
     /// The method that is called by the direct call with this return address.
     pub(crate) fn callee(&self, return_address: usize) -> Option<MethodId> {
         let index =
-            self.calls.binary_search_by_key(&return_address, |call| call.site.return_address()).ok()?;
+            self.calls.binary_search_by_key(&return_address, |call| call.redirect.return_address()).ok()?;
         Some(self.calls[index].callee)
     }
 }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use dagwood_codespace::{
     CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Observers, Observing,
-    Options, Participant, Patching, Reach, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
+    Options, Participant, Patching, Reclaimed, Relief, Report, STUB_LEN, Slot, Stats,
 };
 
 use crate::body::Body;
@@ -30,9 +30,6 @@ pub use crate::body::Located;
 pub use crate::install::{Batch, InstallError, Pending};
 use crate::links::{Unlinked, is_near};
 use crate::unwind;
-
-/// `jmp [rip + displacement]`, and what follows it up to a stub's length.
-const JUMP_SLOT: [u8; 2] = [0xff, 0x25];
 
 /// A code space and what is installed in it.
 ///
@@ -51,7 +48,6 @@ pub trait Pressure: Send + Sync {
 
 struct Inner {
     space: CodeSpace,
-    observers: Option<Observers>,
     pressure: Mutex<Option<Arc<dyn Pressure>>>,
     /// Writers that no batch has.
     writers: Mutex<Vec<CodeWriter>>,
@@ -59,8 +55,7 @@ struct Inner {
     participants: Mutex<Vec<Participant>>,
     /// All bodies that are not freed, each with its code until that is retired.
     bodies: Mutex<BTreeMap<Owner, Option<Code>>>,
-    /// Jumps to what is out of reach, by target.
-    stubs: Mutex<BTreeMap<usize, Vec<Stub>>>,
+    far_jumps: Mutex<FarJumps>,
     /// Code that is unlinked and could not be retired for want of memory.
     unretired: Mutex<Vec<Code>>,
 }
@@ -69,9 +64,17 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Owner(usize);
 
+/// Jumps to what is out of reach.
+#[derive(Default)]
+struct FarJumps {
+    by_target: BTreeMap<usize, Vec<FarJump>>,
+    /// How many batches there are: what they reserved is known to nobody yet, and may have jumps.
+    batches: usize,
+}
+
 /// A jump through a slot.
-struct Stub {
-    address: usize,
+struct FarJump {
+    code: Code,
     _slot: Slot,
 }
 
@@ -110,24 +113,27 @@ impl CodeTable {
         CodeTable::observed(options, &Observing::default())
     }
 
-    /// As [`CodeTable::new`], for code that profilers or debuggers see.
+    /// As [`CodeTable::new`], for code that profilers or debuggers see. Unless it is nobody, `observing` takes the place of the
+    /// options' `observers`.
     ///
     /// # Errors
     ///
     /// As for [`CodeSpace::new`] and [`Observers::new`].
     pub fn observed(options: &Options, observing: &Observing) -> Result<CodeTable, Error> {
         let relieving = Arc::new(Relieving { table: OnceLock::new() });
-        let space =
-            CodeSpace::new(&Options { pressure: Some(Arc::clone(&relieving) as _), ..options.clone() })?;
-        let is_observed = *observing != Observing::default();
+        let observers = if *observing == Observing::default() {
+            options.observers.clone()
+        } else {
+            Some(Arc::new(Observers::new(observing)?))
+        };
+        let pressure = Some(Arc::clone(&relieving) as _);
         let inner = Arc::new(Inner {
-            space,
-            observers: is_observed.then(|| Observers::new(observing)).transpose()?,
+            space: CodeSpace::new(&Options { pressure, observers, ..options.clone() })?,
             pressure: Mutex::default(),
             writers: Mutex::default(),
             participants: Mutex::default(),
             bodies: Mutex::default(),
-            stubs: Mutex::default(),
+            far_jumps: Mutex::default(),
             unretired: Mutex::default(),
         });
         let _ = relieving.table.set(Arc::downgrade(&inner));
@@ -142,10 +148,13 @@ impl CodeTable {
     /// Where code is installed that belongs together, by one thread.
     pub fn batch(&self) -> Batch<'_> {
         let writer = { lock(&self.inner.writers).pop() };
+        lock(&self.inner.far_jumps).batches += 1;
         Batch::new(self, writer.unwrap_or_else(|| self.inner.space.writer()))
     }
 
+    /// Ends a batch.
     pub(crate) fn give_back(&self, writer: CodeWriter) {
+        lock(&self.inner.far_jumps).batches -= 1;
         lock(&self.inner.writers).push(writer);
     }
 
@@ -246,7 +255,7 @@ impl CodeTable {
             self.retire_code(code);
         }
         // One pass for each of the two grace periods.
-        unwind::parked_in_host(|| {
+        let reclaimed = unwind::parked_in_host(|| {
             let first = self.inner.reclaim()?;
             if first.waiting == 0 {
                 return Ok(first);
@@ -257,19 +266,23 @@ impl CodeTable {
                 freed_bytes: first.freed_bytes + second.freed_bytes,
                 ..second
             })
-        })
+        });
+        self.inner.free_far_jumps();
+        reclaimed
     }
 
-    /// Publishes code with its body, whose address is the code's owner word.
+    /// Publishes code with its body, whose address is the code's owner word, and shows it to observers by a name.
     ///
     /// # Errors
     ///
     /// As for [`CodeBuf::publish`]: then there is neither.
-    pub(crate) fn publish(&self, buffer: CodeBuf<'_>, body: Box<Body>) -> Result<Owner, Error> {
+    pub(crate) fn publish(&self, buffer: CodeBuf<'_>, body: Box<Body>, name: &str) -> Result<Owner, Error> {
         let body = Box::into_raw(body);
         let owner = Owner(body.expose_provenance());
         match buffer.publish(owner.0) {
             Ok(code) => {
+                // Without memory for it observers see nothing of it; it runs all the same.
+                let _ = self.inner.space.describe(&code, name, &[]);
                 lock(&self.inner.bodies).insert(owner, Some(code));
                 Ok(owner)
             }
@@ -302,25 +315,22 @@ impl CodeTable {
         if is_near(end, target) {
             return Some(target);
         }
-        let stubs = lock(&self.inner.stubs);
-        stubs.get(&target)?.iter().map(|stub| stub.address).find(|&address| is_near(end, address))
+        let jumps = lock(&self.inner.far_jumps);
+        let mut addresses = jumps.by_target.get(&target)?.iter().map(|jump| jump.code.address());
+        addresses.find(|&address| is_near(end, address))
     }
 
-    /// Makes a jump to `target` among code of a kind. It stays.
-    pub(crate) fn make_stub(&self, writer: &CodeWriter, target: usize, lane: Lane) -> Result<(), Error> {
+    /// Makes a jump to `target` among code of a kind. It stays as long as what stands there; that of a batch, until the batch
+    /// ends at least.
+    pub(crate) fn make_far_jump(&self, writer: &CodeWriter, target: usize, lane: Lane) -> Result<(), Error> {
         let layout = Layout { size: STUB_LEN, align: STUB_LEN, lane, hot: &[] };
         let mut buffer = writer.reserve(&layout)?;
         let address = buffer.address();
         let slot = self.slot(address..address + STUB_LEN, target)?;
-        let Reach::Rel32(displacement) = buffer.reach(JUMP_SLOT.len(), slot.address()) else {
-            return Err(Error::OutOfReach { from: address, to: slot.address() });
-        };
-        let (opcode, field) = buffer.bytes_mut().split_at_mut(JUMP_SLOT.len());
-        opcode.copy_from_slice(&JUMP_SLOT);
-        field[..size_of::<i32>()].copy_from_slice(&displacement.to_le_bytes());
-        // Code without an owner has no body. It stays as long as the space.
-        let _ = buffer.publish(0)?;
-        lock(&self.inner.stubs).entry(target).or_default().push(Stub { address, _slot: slot });
+        buffer.stub(0, &slot)?;
+        // Code without an owner has no body.
+        let jump = FarJump { code: buffer.publish(0)?, _slot: slot };
+        lock(&self.inner.far_jumps).by_target.entry(target).or_default().push(jump);
         Ok(())
     }
 
@@ -346,7 +356,7 @@ impl CodeTable {
 
     /// Who sees code, if anybody.
     pub(crate) fn observers(&self) -> Option<&Observers> {
-        self.inner.observers.as_ref()
+        self.inner.space.observers()
     }
 }
 
@@ -367,12 +377,29 @@ impl Inner {
         if let Some(program) = &body.program {
             program.lock().forget(owner, &body);
         }
-        // An allocation in need may have used the room already; then what stands there is shown in its place.
-        if let Some(observers) = &self.observers
-            && self.space.lookup(body.start).is_none()
-        {
-            observers.freed(body.start);
+    }
+
+    /// Frees the jumps that lead to code of the space which is there no more, unless a batch may be about to use them.
+    fn free_far_jumps(&self) {
+        let mut jumps = lock(&self.far_jumps);
+        if jumps.batches != 0 {
+            return;
         }
+        jumps.by_target.retain(|&target, jumps| {
+            if !self.space.contains(target) || self.space.lookup(target).is_some() {
+                return true;
+            }
+            let stays = |FarJump { code, _slot }: FarJump| {
+                // SAFETY: where the jump leads nothing is found. There was code of a method's, which was unlinked, with all calls by
+                // this jump, before it was retired, and a grace period has passed since, or a lookup found it; so whoever was
+                // in the jump has gone on. Or it was never installed, as no batch is left that could, and nor was
+                // what calls it. Code with jumps of its own to the target, or with its address, pins it.
+                let freed = unsafe { self.space.free(code) };
+                freed.err().map(|refused| FarJump { code: refused.code, _slot })
+            };
+            *jumps = std::mem::take(jumps).into_iter().filter_map(stays).collect();
+            !jumps.is_empty()
+        });
     }
 }
 
@@ -388,5 +415,82 @@ impl Drop for Inner {
 impl fmt::Debug for CodeTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CodeTable").field("bodies", &self.len()).field("space", &self.inner.space).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwood_codegen::Artifact;
+
+    use super::*;
+    use crate::install::{Missing, Subject};
+    use crate::links::Program;
+
+    fn table(options: &Options) -> CodeTable {
+        CodeTable::new(options).expect("there is memory")
+    }
+
+    /// Publishes a function, and says where it starts.
+    fn install(table: &CodeTable) -> (Owner, usize) {
+        let batch = table.batch();
+        let artifact = Artifact { code: vec![0xc3], ..Artifact::default() };
+        let mut pending = batch.reserve(&artifact, Lane::Baseline).expect("there is room");
+        let subject = Subject { method: None, program: None };
+        pending.link(&subject, |_| None, &mut Missing::default()).expect("it refers to nothing");
+        let program = Program::new(0);
+        let published = pending.publish(&subject, Some("returns"), &mut program.lock());
+        let (owner, located) = published.expect("the views are there");
+        (owner, located.start)
+    }
+
+    #[test]
+    fn far_jumps_go_with_what_they_lead_to_and_not_while_a_batch_may_use_them() {
+        let table = table(&Options::default());
+        let writer = table.inner.space.writer();
+        let ((gone, target), (_, kept)) = (install(&table), install(&table));
+        let elsewhere = install as *const () as usize;
+        for target in [target, kept, elsewhere] {
+            table.make_far_jump(&writer, target, Lane::Stubs).expect("there is room");
+        }
+        let live = || table.stats().live;
+        let reclaim = || table.reclaim().expect("the system has a barrier");
+        reclaim();
+        assert_eq!((live(), table.stats().slots), (5, 3), "what they lead to is there");
+        let batch = table.batch();
+        table.retire(Unlinked(gone));
+        while table.inner.space.lookup(target).is_some() || table.stats().waiting != 0 {
+            reclaim();
+        }
+        assert_eq!((live(), table.stats().slots), (4, 3), "the batch may have reserved that address");
+        drop(batch);
+        reclaim();
+        assert_eq!((live(), table.stats().slots), (3, 2));
+        let jumps = lock(&table.inner.far_jumps);
+        assert!(jumps.by_target.keys().copied().eq(if kept < elsewhere {
+            [kept, elsewhere]
+        } else {
+            [elsewhere, kept]
+        }));
+    }
+
+    #[test]
+    fn code_is_shown_to_the_observers_of_the_options_unless_others_are_asked_for() {
+        let directory = std::env::temp_dir().join(format!("dagwood-table-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("there is room for files");
+        let observing = Observing { perf_map: Some(directory.clone()), ..Observing::default() };
+        let observers = Arc::new(Observers::new(&observing).expect("the directory is there"));
+        let options = Options { observers: Some(Arc::clone(&observers)), ..Options::default() };
+        let (shown, other) = (table(&options), table(&Options::default()));
+        let (_, address) = install(&shown);
+        install(&other);
+        observers.flush().expect("there is room for files");
+        let map = directory.join(format!("perf-{}.map", std::process::id()));
+        let lines = std::fs::read_to_string(&map).expect("it was made");
+        assert_eq!(lines, format!("{address:x} 1 returns\n"));
+        assert!(other.observers().is_none());
+        let own = CodeTable::observed(&options, &observing).expect("the directory is there");
+        assert!(own.observers().is_some_and(|own| !ptr::eq(own, &*observers)));
+        drop((shown, own, observers));
+        std::fs::remove_dir_all(&directory).expect("it was made");
     }
 }

@@ -46,7 +46,8 @@ pub enum EvictError {
         /// Why.
         pin: Pin,
     },
-    /// Calls cannot be redirected.
+    /// A call cannot be redirected. Its callee keeps its code; others of its calls may have been made faults and not be
+    /// redirected to it again: they raise [`EvictedCall`] until it is compiled anew.
     Space(Error),
 }
 
@@ -62,7 +63,8 @@ impl fmt::Display for EvictError {
 
 impl std::error::Error for EvictError {}
 
-/// The cause of the [`Raise`](crate::Raise) that a call of a method makes whose code was evicted.
+/// The cause of the [`Raise`](crate::Raise) that a call of a method makes whose code was evicted, or was to be: see
+/// [`EvictError::Space`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvictedCall {
     /// The method.
@@ -86,8 +88,8 @@ impl Jit {
     ///
     /// # Errors
     ///
-    /// If one of them has no code or is pinned: then nothing is evicted. If the system refuses to redirect a call: then those
-    /// before the one that failed are evicted.
+    /// If one of them has no code or is pinned: then nothing is evicted. If a call cannot be redirected: then those before the one
+    /// that failed are evicted, and of its own calls some may raise, as [`EvictError::Space`] says.
     pub fn evict(&self, methods: &[MethodId]) -> Result<Evicted, EvictError> {
         let program = self.program();
         let mut links = program.lock();
@@ -103,10 +105,8 @@ impl Jit {
         for &method in methods {
             // Nothing if it is named twice.
             let unlinked = program.unlink(&mut links, self.code(), method).map_err(EvictError::Space)?;
-            if let Some(unlinked) = unlinked {
-                evicted.methods += 1;
-                evicted.bytes += self.code().retire(unlinked);
-            }
+            evicted.methods += usize::from(!unlinked.is_empty());
+            evicted.bytes += unlinked.into_iter().map(|code| self.code().retire(code)).sum::<usize>();
         }
         Ok(evicted)
     }

@@ -19,20 +19,20 @@ use std::sync::Arc;
 
 use dagwood_codegen::{Artifact, Call, Reloc, RelocKind, RelocTarget, Site};
 use dagwood_codespace::{
-    CallForm, CodeBuf, CodeWriter, Error, HotEdge, Lane, Layout, Observed, PAGE, Patching, Slot,
+    CallForm, CodeBuf, CodeWriter, Error, HotEdge, Lane, Layout, PAGE, Patching, Slot, WINDOW_MAX,
 };
 use dagwood_il::MethodId;
 
 use crate::body::{Body, Located, Outgoing};
 use crate::code::{CodeTable, Owner};
-use crate::links::{self, Links, Pin, Program};
+use crate::links::{Links, Pin, Program, Redirect};
 use crate::stubs;
 
 /// The bytes of a field for a distance, and those of the instruction of a load before its field.
 const FIELD_BYTES: usize = 4;
 const LOAD_PREFIX_BYTES: u32 = 3;
 /// The shortest window that a call fits in whatever its form.
-const WINDOW_BYTES: u8 = dagwood_codespace::WINDOW_MIN_PATCHED as u8;
+const WINDOW_BYTES: usize = dagwood_codespace::WINDOW_MIN_PATCHED;
 
 /// Why an artifact was not installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +195,7 @@ fn provide(
             2 => lane,
             _ => return Err((target, InstallError::OutOfReach { target, address })),
         };
-        table.make_stub(writer, address, lane).map_err(|error| (target, error.into()))?;
+        table.make_far_jump(writer, address, lane).map_err(|error| (target, error.into()))?;
     }
     Ok(())
 }
@@ -363,17 +363,17 @@ impl Pending<'_> {
         if let Ok(index) = sites.binary_search_by_key(&call.end(), |site| site.return_offset) {
             sites[index].return_offset = return_offset;
         }
-        let site = match (site.form(), slots.get(&call.target)) {
-            (CallForm::Slot, Some(slot)) => links::Site::Slot(site, Arc::clone(slot)),
-            _ => links::Site::Near(site),
+        let redirect = match (site.form(), slots.get(&call.target)) {
+            (CallForm::Slot, Some(slot)) => Redirect::Slot(site, Arc::clone(slot)),
+            _ => Redirect::Near(site),
         };
         if let Some(callee) = callee {
             // When the callee's code is taken out, the call goes to the stub that says so.
-            if let links::Site::Near(site) = &site {
+            if let Redirect::Near(site) = &redirect {
                 missing.reach(self.table, call.target, site.return_address(), stubs::unlinked_address());
             }
-            self.filled.calls.push(Outgoing { callee, site, target: address });
-        } else if let links::Site::Slot(_, slot) = site {
+            self.filled.calls.push(Outgoing { callee, redirect, target: address });
+        } else if let Redirect::Slot(_, slot) = redirect {
             self.filled.slots.push(slot);
         }
         Ok(())
@@ -419,20 +419,7 @@ impl Pending<'_> {
             _slots: slots.into_boxed_slice(),
         };
         let located = body.located();
-        if let Some(observers) = self.table.observers() {
-            let name = name.unwrap_or("entry shim");
-            observers.published(&Observed {
-                address: located.start,
-                bytes: self.buffer.bytes_mut(),
-                name,
-                lines: &[],
-            });
-        }
-        let owner = self.table.publish(self.buffer, Box::new(body)).inspect_err(|_| {
-            if let Some(observers) = self.table.observers() {
-                observers.freed(located.start);
-            }
-        })?;
+        let owner = self.table.publish(self.buffer, Box::new(body), name.unwrap_or("entry shim"))?;
         Ok((owner, located))
     }
 }
@@ -450,6 +437,18 @@ fn check(artifact: &Artifact) -> Result<(), &'static str> {
                     [rex, 0x8b, modrm, ..] if rex & !0x04 == 0x48 && modrm & 0xc7 == 0x05)
         }
     };
+    // Of calls that are in order and do not overlap.
+    let is_in_window = |reloc: &Reloc| {
+        let (end, first) = (
+            reloc.offset + FIELD_BYTES as u32,
+            match reloc.kind {
+                RelocKind::Rel4 => reloc.offset,
+                RelocKind::Load => reloc.offset - LOAD_PREFIX_BYTES,
+            },
+        );
+        let next = artifact.calls.partition_point(|call| call.end() <= first);
+        artifact.calls.get(next).is_some_and(|call| call.start < end)
+    };
     if u32::try_from(len).is_err() {
         Err("it has 4 GiB of code or more")
     } else if !(artifact.align.max(1).is_power_of_two() && artifact.align as usize <= PAGE) {
@@ -458,14 +457,14 @@ fn check(artifact: &Artifact) -> Result<(), &'static str> {
         Err("a relocation lies outside of the code")
     } else if !artifact.relocs.iter().all(is_load) {
         Err("a relocation says that there is a load where there is none")
-    } else if !artifact
-        .calls
-        .iter()
-        .all(|call| (WINDOW_BYTES..=15).contains(&call.len) && fits(call.start, call.len.into()))
-    {
+    } else if !artifact.calls.iter().all(|call| {
+        (WINDOW_BYTES..=WINDOW_MAX).contains(&call.len.into()) && fits(call.start, call.len.into())
+    }) {
         Err("a call lies outside of the code, or has no room for one")
     } else if !artifact.calls.windows(2).all(|pair| pair[0].end() <= pair[1].start) {
         Err("calls overlap or are not in order")
+    } else if artifact.relocs.iter().any(is_in_window) {
+        Err("a relocation lies in a call's window")
     } else if !artifact.sites.windows(2).all(|pair| pair[0].return_offset < pair[1].return_offset) {
         Err("sites are not in the order of their return addresses")
     } else if !artifact

@@ -103,7 +103,9 @@ pub enum JitError {
     },
     /// An entry shim was not compiled.
     Shim(CompileError),
-    /// Calls could not be redirected to code that was installed: they go where they went before.
+    /// Calls could not be redirected to code that was installed: they go where they went before, to the code that it replaces or
+    /// to the fault that calls of an evicted method are. That code stays until the method is compiled again, or evicted, and
+    /// all its calls are redirected then.
     Relink {
         /// The method's name.
         name: String,
@@ -396,8 +398,11 @@ impl Jit {
         let mut result = Ok(());
         for (method, code) in methods.iter().zip(published) {
             match self.program.publish(links, &self.code, *method, code) {
-                Ok(Some(replaced)) => drop(self.code.retire(replaced)),
-                Ok(None) => {}
+                Ok(replaced) => {
+                    for unlinked in replaced {
+                        self.code.retire(unlinked);
+                    }
+                }
                 Err(error) => result = result.and(Err(JitError::Relink { name: self.name(*method), error })),
             }
         }

@@ -47,19 +47,19 @@ impl fmt::Display for Pin {
     }
 }
 
-/// A call in code that can be redirected.
+/// How a call in code is redirected.
 #[derive(Clone, Debug)]
-pub(crate) enum Site {
+pub(crate) enum Redirect {
     /// By changing the code.
     Near(CallSite),
     /// By changing the slot.
     Slot(CallSite, Arc<Slot>),
 }
 
-impl Site {
+impl Redirect {
     pub(crate) fn return_address(&self) -> usize {
         match self {
-            Site::Near(site) | Site::Slot(site, _) => site.return_address(),
+            Redirect::Near(site) | Redirect::Slot(site, _) => site.return_address(),
         }
     }
 
@@ -68,13 +68,13 @@ impl Site {
     /// # Safety
     ///
     /// The call's code is published in the table and not freed, and its call may go there.
-    unsafe fn redirect(&self, table: &CodeTable, target: usize) -> Result<(), Error> {
+    unsafe fn to(&self, table: &CodeTable, target: usize) -> Result<(), Error> {
         match self {
-            Site::Slot(_, slot) => {
+            Redirect::Slot(_, slot) => {
                 slot.set(target);
                 Ok(())
             }
-            Site::Near(site) => {
+            Redirect::Near(site) => {
                 let from = site.return_address();
                 let target =
                     table.within_reach(from, target).ok_or(Error::OutOfReach { from, to: target })?;
@@ -105,6 +105,8 @@ pub(crate) struct Links {
 struct Callee {
     /// Its code, while it has some.
     body: Option<Owner>,
+    /// Code that it had before, to which calls may still go because they could not be redirected.
+    replaced: Vec<Owner>,
     pin: Option<Pin>,
     /// Whether it had code that was taken out, and has none since.
     is_evicted: bool,
@@ -114,7 +116,7 @@ struct Callee {
 struct Caller {
     /// Where the calling code starts.
     start: usize,
-    site: Site,
+    redirect: Redirect,
     /// Where the call goes.
     target: usize,
 }
@@ -157,49 +159,63 @@ impl Program {
         self.address(method).or_else(evicted)
     }
 
-    /// Makes `body`, which is published, the code of `method`: calls go there from now on. Returns what it replaces, if nothing
-    /// leads there any more.
+    /// Makes `body`, which is published, the code of `method`: calls go there from now on. Returns what it replaces, now that
+    /// nothing leads there any more; nothing if the method is pinned.
     ///
     /// # Errors
     ///
-    /// Of the calls that could not be redirected, the first one's; these go where they went.
+    /// Of the calls that could not be redirected, the first one's; these go where they went. What it replaces is returned once
+    /// all calls of the method have been redirected, when it is published or unlinked again.
     pub(crate) fn publish(
         &self,
         links: &mut Links,
         table: &CodeTable,
         method: MethodId,
         (owner, start): (Owner, usize),
-    ) -> Result<Option<Unlinked>, Error> {
+    ) -> Result<Vec<Unlinked>, Error> {
         let callee = &mut links.callees[method.index()];
         callee.is_evicted = false;
         let old = callee.body.replace(owner);
-        let is_pinned = callee.pin.is_some();
+        callee.replaced.extend(old);
         self.addresses[method.index()].store(start, Ordering::Release);
         links.redirect(table, method, start)?;
-        Ok(old.filter(|_| !is_pinned).map(Unlinked))
+        Ok(links.callees[method.index()].take_replaced())
     }
 
-    /// Takes a method's code out: nothing leads there any more.
+    /// Takes a method's code out, which is not pinned: nothing leads there any more. None if it has none.
     ///
     /// # Errors
     ///
-    /// If a call cannot be redirected; then the method still has its code.
+    /// If a call cannot be redirected; then the method still has its code. Calls that were directed to the stub that raises, and
+    /// cannot be directed back, go there until the method is published again.
     pub(crate) fn unlink(
         &self,
         links: &mut Links,
         table: &CodeTable,
         method: MethodId,
-    ) -> Result<Option<Unlinked>, Error> {
-        let Some(owner) = links.callees[method.index()].body else { return Ok(None) };
+    ) -> Result<Vec<Unlinked>, Error> {
+        if links.callees[method.index()].body.is_none() {
+            return Ok(Vec::new());
+        }
         if let Err(error) = links.redirect(table, method, stubs::unlinked_address()) {
-            // What stays at the stub raises a fault, which is safe.
+            // The caller is told of the first error, and may try again.
             let _ = self.address(method).map(|address| links.redirect(table, method, address));
             return Err(error);
         }
         self.addresses[method.index()].store(0, Ordering::Release);
         let callee = &mut links.callees[method.index()];
-        (callee.body, callee.is_evicted) = (None, true);
-        Ok(Some(Unlinked(owner)))
+        callee.is_evicted = true;
+        let last = callee.body.take();
+        callee.replaced.extend(last);
+        Ok(callee.take_replaced())
+    }
+}
+
+impl Callee {
+    /// What is to be retired now that all calls go elsewhere: all the code that it had, but nothing of one that is pinned.
+    fn take_replaced(&mut self) -> Vec<Unlinked> {
+        let replaced = std::mem::take(&mut self.replaced);
+        replaced.into_iter().filter(|_| self.pin.is_none()).map(Unlinked).collect()
     }
 }
 
@@ -218,8 +234,8 @@ impl Links {
 
     /// Registers the calls of published code.
     pub(crate) fn register(&mut self, owner: Owner, start: usize, calls: Vec<Outgoing>) {
-        for (index, Outgoing { callee, site, target }) in calls.into_iter().enumerate() {
-            self.calls.insert((callee, owner, index as u32), Caller { start, site, target });
+        for (index, Outgoing { callee, redirect, target }) in calls.into_iter().enumerate() {
+            self.calls.insert((callee, owner, index as u32), Caller { start, redirect, target });
         }
     }
 
@@ -233,7 +249,7 @@ impl Links {
     /// Notes in `missing` which stubs the calls of a method need in order to go to `address`.
     pub(crate) fn reach(&self, table: &CodeTable, method: MethodId, address: usize, missing: &mut Missing) {
         for (_, caller) in self.calls.range(calls_of(method)) {
-            if let Site::Near(site) = &caller.site {
+            if let Redirect::Near(site) = &caller.redirect {
                 missing.reach(table, RelocTarget::Method(method), site.return_address(), address);
             }
         }
@@ -253,10 +269,10 @@ impl Links {
                 if !table.is_listed(caller.start, *owner) {
                     continue;
                 }
-                // SAFETY: a lookup finds the caller while we count as running, so it is not freed before that ends; its site is
+                // SAFETY: a lookup finds the caller while we count as running, so it is not freed before that ends; its call is
                 // registered as a call of the method. The target is the method's code, or the stub that raises whatever
                 // the arguments are.
-                match unsafe { caller.site.redirect(table, target) } {
+                match unsafe { caller.redirect.to(table, target) } {
                     Ok(()) => caller.target = target,
                     Err(error) => result = result.and(Err(error)),
                 }
@@ -278,4 +294,95 @@ pub(crate) struct NoCode;
 /// Whether `target` is in reach of a field that ends at `end`.
 pub(crate) fn is_near(end: usize, target: usize) -> bool {
     matches!(Reach::between(end, target), Reach::Rel32(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwood_codegen::{Artifact, Call};
+    use dagwood_codespace::{Lane, Options};
+
+    use super::*;
+    use crate::install::Subject;
+
+    const CALLEE: usize = 0;
+    /// Out of reach of all code, and no jump leads there.
+    const FAR: usize = 1 << 62;
+
+    /// A method without code, and code in a table.
+    struct Rig {
+        table: CodeTable,
+        program: Arc<Program>,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let table = CodeTable::new(&Options::default()).expect("there is memory");
+            Rig { table, program: Arc::new(Program::new(1)) }
+        }
+
+        /// Publishes code whose calls go to `target`.
+        fn install(&self, links: &mut Links, artifact: &Artifact, target: usize) -> (Owner, usize) {
+            let batch = self.table.batch();
+            let mut pending = batch.reserve(artifact, Lane::Baseline).expect("there is room");
+            let subject = Subject { method: None, program: Some(&self.program) };
+            let linked = pending.link(&subject, |_| Some(target), &mut Missing::default());
+            linked.expect("the artifact is well-formed");
+            let (owner, located) = pending.publish(&subject, None, links).expect("the views are there");
+            (owner, located.start)
+        }
+
+        fn returns(&self, links: &mut Links) -> (Owner, usize) {
+            self.install(links, &Artifact { code: vec![0xc3], ..Artifact::default() }, 0)
+        }
+
+        /// Code with a call of the method.
+        fn calls(&self, links: &mut Links, target: usize) {
+            let call = Call { start: 0, len: 9, target: RelocTarget::Method(MethodId::new(CALLEE)) };
+            self.install(
+                links,
+                &Artifact { code: vec![0xc3; 10], calls: vec![call], ..Artifact::default() },
+                target,
+            );
+        }
+
+        fn publish(&self, links: &mut Links, code: (Owner, usize)) -> Result<Vec<Owner>, Error> {
+            let replaced = self.program.publish(links, &self.table, MethodId::new(CALLEE), code)?;
+            Ok(replaced.into_iter().map(|Unlinked(owner)| owner).collect())
+        }
+
+        fn unlink(&self, links: &mut Links) -> Result<Vec<Owner>, Error> {
+            let replaced = self.program.unlink(links, &self.table, MethodId::new(CALLEE))?;
+            Ok(replaced.into_iter().map(|Unlinked(owner)| owner).collect())
+        }
+    }
+
+    #[test]
+    fn code_is_handed_out_once_all_calls_could_be_led_away_from_it() {
+        let rig = Rig::new();
+        let links = &mut *rig.program.lock();
+        let (first, start) = rig.returns(links);
+        assert_eq!(rig.publish(links, (first, start)), Ok(vec![]), "it replaces nothing");
+        rig.calls(links, start);
+        let (second, third) = (rig.returns(links).0, rig.returns(links));
+        assert!(matches!(rig.publish(links, (second, FAR)), Err(Error::OutOfReach { .. })));
+        assert_eq!(rig.publish(links, third), Ok(vec![first, second]));
+        let fourth = rig.returns(links).0;
+        assert!(rig.publish(links, (fourth, FAR)).is_err());
+        assert_eq!(rig.unlink(links), Ok(vec![third.0, fourth]), "evicting leads them away as well");
+        assert_eq!(rig.unlink(links), Ok(vec![]), "it has no code");
+    }
+
+    #[test]
+    fn code_that_is_pinned_is_not_handed_out_later_either() {
+        let rig = Rig::new();
+        let links = &mut *rig.program.lock();
+        let first = rig.returns(links);
+        assert_eq!(rig.publish(links, first), Ok(vec![]));
+        rig.calls(links, first.1);
+        let second = rig.returns(links).0;
+        assert!(rig.publish(links, (second, FAR)).is_err());
+        links.pin(MethodId::new(CALLEE), Pin::Address);
+        let third = rig.returns(links);
+        assert_eq!(rig.publish(links, third), Ok(vec![]));
+    }
 }

@@ -107,6 +107,19 @@ fn what_cannot_be_installed_is_an_error() {
     let dangling = Artifact { sites: vec![site], ..plain.clone() };
     assert!(matches!(refused(&dangling, None), Some(InstallError::Malformed { .. })));
     assert!(code.is_empty());
+    let beside = |offset| Artifact {
+        code: vec![0xc3; 24],
+        calls: call(8, 9).calls,
+        ..with_reloc(offset, RelocKind::Rel4)
+    };
+    for (offset, what) in [(4, None), (5, Some(())), (16, Some(())), (17, None)] {
+        let error = refused(&beside(offset), Some(code_address()));
+        assert_eq!(
+            error.map(|error| assert!(error.to_string().contains("in a call's window"))),
+            what,
+            "{offset}"
+        );
+    }
     for address in [code_address(), 1 << 46] {
         assert_eq!(refused(&call(0, 8), Some(address)), None);
         assert_eq!(refused(&rel4, Some(address)), None);
