@@ -63,6 +63,25 @@ fn another_definer_of_the_interface_gets_our_entries_in_its_list() {
     assert_eq!(__jit_debug_descriptor.version, 1);
 }
 
+/// One by one they would stop a process under gdb for three seconds.
+#[test]
+fn thousands_of_functions_are_one_registration() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let observers = observers();
+    TOLD.store(0, Ordering::Relaxed);
+    for index in 0..3000 {
+        let name = format!("f{index}");
+        observers.published(&Observed {
+            address: 0x10_000 + 64 * index,
+            bytes: &[0xc3],
+            name: &name,
+            lines: &[],
+        });
+    }
+    observers.flush().unwrap();
+    assert_eq!(TOLD.load(Ordering::Relaxed), 1);
+}
+
 fn described(space: &CodeSpace, name: &str) -> Code {
     let writer = space.writer();
     let mut buffer = writer.reserve(&Layout::new(1)).unwrap();

@@ -217,7 +217,9 @@ fn large_functions_start_at_different_lines_of_their_pages() {
     assert!(offsets.iter().all(|offset| offset.is_multiple_of(GRANULE)));
     offsets.sort_unstable();
     offsets.dedup();
-    assert!(offsets.len() > 16, "{offsets:?}");
+    // Where a page's number leads depends on where the chunk stands; that 32 of them have so few of 39 lines happens once
+    // in 10¹⁴ times.
+    assert!(offsets.len() > 8, "{offsets:?}");
     // A whole page more would be touched otherwise.
     let full = place(&writer, &vec![0x90; 5 * PAGE - 16], 0);
     assert!(full.address().is_multiple_of(PAGE));

@@ -9,6 +9,9 @@ use dagwood_runtime::{CallError, Thread, ThreadOptions};
 
 use crate::rig::{Rig, SOURCE, evicted, in_each_space, nobody, with_leaf};
 
+/// Far more turns than a thread takes to come to a poll: each of them gives it the processor.
+const TURNS: usize = 1_000_000;
+
 /// Sets a flag when it is dropped, so that threads that wait for it end also if the test fails.
 struct Sets<'a>(&'a AtomicBool);
 
@@ -45,11 +48,13 @@ fn a_thread_that_loops_with_polls_lets_go_of_what_it_does_not_return_to() {
             rig.compile(&with_leaf(by), &[rig.method("leaf")]).expect("it compiles");
         }
         rig.evict(&["caller", "asks_then_loops"]).expect("nothing pins them");
-        let mut freed = 0;
+        let (mut freed, mut turns) = (0, 0);
         while freed < 4 {
             let reclaimed = rig.code().reclaim().expect("the system has a barrier");
             freed += reclaimed.freed;
+            turns += 1;
             assert_eq!(freed + reclaimed.waiting, 5, "{reclaimed:?}");
+            assert!(turns < TURNS, "{freed} freed, {reclaimed:?}, {:?}", rig.code().stats());
             std::thread::yield_now();
         }
         assert_eq!(freed, 4, "three times `leaf`, and `caller`; the loop itself runs on");

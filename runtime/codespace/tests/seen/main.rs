@@ -7,14 +7,20 @@ mod code;
 mod gdb;
 mod perf;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+
+/// Says why a test shows nothing here, also where the output of tests that pass is captured.
+fn skip(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
 
 /// Whether `program` can be run at all; says so if not.
 fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        eprintln!("skipped: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     found
 }

@@ -10,7 +10,7 @@ use dagwood_codespace::{
 };
 
 use super::code::{BODY, CALL, Copies, LOOP};
-use super::{Directory, arguments_of, is_installed};
+use super::{Directory, arguments_of, is_installed, skip};
 
 /// Where the child puts its jitdump; its perf map goes where perf looks for it if there is none.
 const JITDUMP: &str = "SEEN_JITDUMP";
@@ -316,7 +316,7 @@ fn perf(directory: &Directory, arguments: &[&str], jitdump: Option<&Path>) -> Op
     let output = command.output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && arguments[0] == "record" {
-        eprintln!("skipped: perf cannot sample here: {complaint}");
+        skip(&format!("perf cannot sample here: {complaint}"));
         return None;
     }
     assert!(output.status.success(), "{arguments:?}: {complaint}");
