@@ -5,13 +5,12 @@
 use std::ops::Range;
 
 use crate::encode::Encoder;
+use crate::marks::TRAILER;
 use crate::observe::{FILE_BYTES, NAME_BYTES, Observed};
 use crate::{Error, GRANULE};
 
 /// How many of the last files are compared with a new line's: so many, or fewer, files take turns in one function.
 const RECENT_FILES: usize = 16;
-/// The most bytes that the space keeps of its own behind a function.
-const TRAILER: usize = 16;
 
 /// Functions, their names and their lines.
 #[derive(Debug, Default)]

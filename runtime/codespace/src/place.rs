@@ -153,7 +153,9 @@ impl Drop for Place {
     }
 }
 
-/// Addresses that are reserved and hold nothing; dropping it gives them back.
+/// Addresses that are reserved for things that code is to reach and that a space does not make, such as tables or data of the
+/// owner's: whoever has it maps them over it. They hold nothing at first; dropping it gives
+/// them back, with what is there.
 #[derive(Debug)]
 pub struct Reservation {
     place: Place,
@@ -192,8 +194,8 @@ impl Drop for Reservation {
     }
 }
 
-/// Reserves `len` bytes of addresses near `anchor`, rounded up to whole chunks, as a code space does when it is
-/// made: a quarter, and so on, where that is too much; one chunk at least, anywhere if need be.
+/// Reserves `len` bytes of addresses near `anchor` for other things than code, rounded up to whole chunks, as a code space
+/// does for itself when it is made: a quarter, and so on, where that is too much; one chunk at least, anywhere if need be.
 ///
 /// # Errors
 ///
