@@ -17,7 +17,8 @@
 //! "unlink" being the unlisting and "run" the use of what was looked up, it is also the proof of the second period.
 //!
 //! Nothing is lost for want of memory: what cannot be appended stays with the caller, what cannot be handed on
-//! stays where it is.
+//! stays where it is. A caller that is to go for good has room *promised* for one batch before it takes the first item, so
+//! that it can leave them all here whatever memory there is then.
 //!
 //! Cost: retiring, 23 ns or a lock for a batch; a reclaim that finds nothing retired, one load; else the barrier, a lock for each
 //! participant, and 6 ns for each item that goes on.
@@ -48,9 +49,20 @@ pub(crate) struct Quarantine<T> {
     /// What is here in all; read without a lock.
     len: AtomicUsize,
     bytes: AtomicUsize,
-    open: Mutex<Vec<T>>,
+    /// The bytes of what is open.
+    fresh: AtomicUsize,
+    open: Mutex<Open<T>>,
     /// Held while somebody reclaims; taken before any other lock.
     waiting: Mutex<Waiting<T>>,
+}
+
+/// What was retired since the last reclaim.
+struct Open<T> {
+    items: Vec<T>,
+    /// Batches of callers that are gone.
+    left: Vec<Vec<T>>,
+    /// For how many more there is room in `left`.
+    promised: usize,
 }
 
 struct Waiting<T> {
@@ -78,7 +90,8 @@ impl<T: Extent> Quarantine<T> {
         Quarantine {
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            open: Mutex::new(Vec::new()),
+            fresh: AtomicUsize::new(0),
+            open: Mutex::new(Open { items: Vec::new(), left: Vec::new(), promised: 0 }),
             waiting: Mutex::new(Waiting { retired, unlisted, view: View::default() }),
         }
     }
@@ -91,20 +104,43 @@ impl<T: Extent> Quarantine<T> {
     pub(crate) fn retire(&self, items: &mut Vec<T>) -> Result<(), Error> {
         let (len, bytes) = (items.len(), items.iter().map(T::len).sum());
         let mut open = lock(&self.open);
-        open.try_reserve(len).map_err(|_| Error::Memory)?;
-        open.append(items);
+        open.items.try_reserve(len).map_err(|_| Error::Memory)?;
+        open.items.append(items);
         self.count(len, bytes);
         Ok(())
+    }
+
+    /// Promises that one batch can be left here, whatever memory there is then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`].
+    pub(crate) fn promise(&self) -> Result<(), Error> {
+        let mut open = lock(&self.open);
+        let wanted = open.promised + 1;
+        open.left.try_reserve(wanted).map_err(|_| Error::Memory)?;
+        open.promised = wanted;
+        Ok(())
+    }
+
+    /// Takes a batch that was promised room, which may be empty. Its items are unlinked.
+    pub(crate) fn leave(&self, items: Vec<T>) {
+        let mut open = lock(&self.open);
+        open.promised = open.promised.checked_sub(1).expect("who leaves a batch was promised room");
+        if !items.is_empty() {
+            self.count(items.len(), items.iter().map(T::len).sum());
+            open.left.push(items);
+        }
     }
 
     /// Takes one item, which is unlinked, or gives it back for want of memory.
     pub(crate) fn retire_one(&self, item: T) -> Result<(), T> {
         let mut open = lock(&self.open);
-        if open.try_reserve(1).is_err() {
+        if open.items.try_reserve(1).is_err() {
             return Err(item);
         }
         self.count(1, item.len());
-        open.push(item);
+        open.items.push(item);
         Ok(())
     }
 
@@ -121,6 +157,11 @@ impl<T: Extent> Quarantine<T> {
     /// The bytes of code that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of code that were retired since the last reclaim.
+    pub(crate) fn fresh_bytes(&self) -> usize {
+        self.fresh.load(Ordering::Relaxed)
     }
 
     /// Hands out what was unlisted by an earlier call and is known to no participant of `domain` any more; unlists what was
@@ -142,7 +183,8 @@ impl<T: Extent> Quarantine<T> {
             return Ok(Vec::new());
         }
         let mut waiting = lock(&self.waiting);
-        let newest = waiting.close(&self.open, domain)?;
+        waiting.take(&mut lock(&self.open), &self.fresh)?;
+        let newest = waiting.close(domain)?;
         domain.look(newest, &mut waiting.view)?;
         let ready = waiting.advance(unlist);
         self.len.fetch_sub(ready.len(), Ordering::Relaxed);
@@ -160,18 +202,24 @@ impl<T: Extent> Quarantine<T> {
     fn count(&self, len: usize, bytes: usize) {
         self.len.fetch_add(len, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.fresh.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 impl<T: Extent> Waiting<T> {
-    /// Makes a batch of what was retired since the last time, and ends the epoch if that, or what was unlisted, needs
-    /// it. Returns the last epoch that anything waits for.
-    fn close(&mut self, open: &Mutex<Vec<T>>, domain: &Domain) -> Result<u64, Error> {
-        self.retired.batches.try_reserve(1).map_err(|_| Error::Memory)?;
-        let items = std::mem::take(&mut *lock(open));
-        if !items.is_empty() {
-            self.retired.batches.push(Batch { epoch: UNCLOSED, items });
-        }
+    /// Makes batches of what was retired since the last time.
+    fn take(&mut self, open: &mut Open<T>, fresh: &AtomicUsize) -> Result<(), Error> {
+        self.retired.batches.try_reserve(open.left.len() + 1).map_err(|_| Error::Memory)?;
+        fresh.store(0, Ordering::Relaxed);
+        // The room that is promised stays.
+        let items = open.left.drain(..).chain([std::mem::take(&mut open.items)]);
+        let batches = items.filter(|items| !items.is_empty()).map(|items| Batch { epoch: UNCLOSED, items });
+        self.retired.batches.extend(batches);
+        Ok(())
+    }
+
+    /// Ends the epoch if something was retired, or unlisted, that needs it. Returns the last epoch that anything waits for.
+    fn close(&mut self, domain: &Domain) -> Result<u64, Error> {
         if self.retired.newest() == UNCLOSED || self.unlisted.newest() == UNCLOSED {
             let epoch = domain.advance()?;
             self.retired.stamp(epoch);

@@ -21,6 +21,9 @@ use crate::pages::SPAN_GRANULES;
 use crate::space::{Shared, lock};
 use crate::{Code, CodeSpace, CodeWriter, Error, GRANULE, INT3, Lane, Refused, SPAN};
 
+/// What part of what makes a reclaim worthwhile has to be new.
+const FRESH: usize = 4;
+
 /// The least average length of ascending stretches that are not sorted.
 const STRETCH: usize = 32;
 
@@ -53,10 +56,13 @@ impl CodeSpace {
         self.shared().reclaim(None, freed)
     }
 
-    /// Whether so much waits that reclaiming is worthwhile: [`crate::Options::quarantine_bytes`].
+    /// Whether so much waits that reclaiming is worthwhile: [`crate::Options::quarantine_bytes`], at least a quarter of
+    /// which was retired since the last reclaim. So what a thread holds up does not make each retired function pay for a
+    /// barrier.
     #[inline]
     pub fn is_reclaim_due(&self) -> bool {
-        self.shared().quarantine.bytes() >= self.shared().quarantine_bytes
+        let (quarantine, enough) = (&self.shared().quarantine, self.shared().quarantine_bytes);
+        quarantine.bytes() >= enough && quarantine.fresh_bytes() >= enough / FRESH
     }
 }
 
@@ -117,6 +123,24 @@ impl Shared {
         Ok(reclaimed)
     }
 
+    /// What may be freed. Unless it is nothing, it may be left in the quarantine again, whatever memory there is.
+    fn take_ready(&self) -> Result<Vec<Retired>, Error> {
+        if self.quarantine.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.quarantine.promise()?;
+        let mut last = None;
+        let ready = self.quarantine.reclaim(self.domain, |retired| {
+            let chunk = self.chunk_of(&retired.code, last);
+            last = Some(chunk);
+            retired.unlist(chunk)
+        });
+        if !ready.as_ref().is_ok_and(|ready| !ready.is_empty()) {
+            self.quarantine.leave(Vec::new());
+        }
+        ready
+    }
+
     /// Frees code that nobody runs, and returns its owner.
     pub(crate) fn free(&self, code: Code, writer: Option<&CodeWriter>) -> Result<usize, Refused> {
         let code = self.own(code)?;
@@ -157,7 +181,7 @@ impl Shared {
 struct Ready<'a> {
     space: &'a Shared,
     writer: Option<&'a CodeWriter>,
-    /// Sorted by address, or in a few stretches that are.
+    /// Sorted by address, or in a few stretches that are. While there are any, they may be left in the quarantine.
     items: Vec<Retired>,
     /// How many of them are `int3`.
     filled: usize,
@@ -169,12 +193,7 @@ struct Ready<'a> {
 impl<'a> Ready<'a> {
     fn new(space: &'a Shared, writer: Option<&'a CodeWriter>) -> Result<Ready<'a>, Error> {
         space.check_process()?;
-        let mut last = None;
-        let mut items = space.quarantine.reclaim(space.domain, |retired| {
-            let chunk = space.chunk_of(&retired.code, last);
-            last = Some(chunk);
-            retired.unlist(chunk)
-        })?;
+        let mut items = space.take_ready()?;
         sort(&mut items);
         let mut ready = Ready { space, writer, items, filled: 0, told: 0, result: Ok(()) };
         ready.result = ready.fill();
@@ -257,10 +276,9 @@ impl Drop for Ready<'_> {
             release.give(chunk, granules);
         }
         release.end();
-        if self.told < self.items.len() {
+        if !self.items.is_empty() {
             self.items.drain(..self.told);
-            // Without memory it stays where it is until the space is dropped: unlisted, or `int3`.
-            let _ = self.space.quarantine.retire(&mut self.items);
+            self.space.quarantine.leave(std::mem::take(&mut self.items));
         }
     }
 }

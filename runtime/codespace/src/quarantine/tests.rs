@@ -71,6 +71,22 @@ fn two_reclaims_hand_out_what_nobody_runs_in_its_order() {
 }
 
 #[test]
+fn what_is_held_up_is_fresh_once() {
+    let yard = Yard::new();
+    let participant = yard.join();
+    let running = participant.enter();
+    yard.retire([1, 2]);
+    assert_eq!(yard.quarantine.fresh_bytes(), 200);
+    assert_eq!(yard.reclaim(), (vec![], vec![]));
+    assert_eq!((yard.quarantine.fresh_bytes(), yard.quarantine.bytes()), (0, 200));
+    yard.retire([3]);
+    assert_eq!((yard.quarantine.fresh_bytes(), yard.quarantine.bytes()), (100, 300));
+    drop(running);
+    assert_eq!(yard.reclaim(), (vec![1, 2, 3], vec![]));
+    assert_eq!((yard.quarantine.fresh_bytes(), yard.quarantine.bytes()), (0, 300));
+}
+
+#[test]
 fn one_that_runs_holds_what_was_retired_since_it_began() {
     let yard = Yard::new();
     let (early, late) = (yard.join(), yard.join());
@@ -136,6 +152,25 @@ fn a_barrier_that_fails_leaves_all_where_it_is() {
     assert_eq!((yard.quarantine.len(), yard.reclaim()), (2, (vec![1, 2], vec![])));
     fails();
     assert_eq!(yard.reclaim(), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn batches_that_are_left_are_handed_out_as_others_are() {
+    let yard = Yard::new();
+    for _ in 0..3 {
+        yard.quarantine.promise().expect("there is memory");
+    }
+    yard.quarantine.leave(vec![Item(1), Item(2)]);
+    yard.quarantine.leave(Vec::new());
+    assert!(yard.quarantine.retire_one(Item(3)).is_ok(), "there is memory");
+    assert_eq!((yard.quarantine.len(), yard.quarantine.bytes()), (3, 300));
+    assert_eq!(yard.quarantine.reclaim(yard.domain, |_| true).expect("a barrier"), []);
+    // What was promised before a reclaim is good after it.
+    yard.quarantine.leave(vec![Item(4)]);
+    let ready = yard.quarantine.reclaim(yard.domain, |_| true).expect("a barrier");
+    assert_eq!(ready, [Item(1), Item(2), Item(3)]);
+    assert_eq!(yard.quarantine.reclaim(yard.domain, |_| true).expect("a barrier"), [Item(4)]);
+    assert!(yard.quarantine.is_empty());
 }
 
 #[test]
