@@ -39,7 +39,7 @@ pub struct CodeWriter {
     lanes: [RefCell<OpenLane>; 4],
     /// Where a span became the newest last.
     recent: Cell<Lane>,
-    /// What was retired and not yet handed to the space.
+    /// What was retired and not yet handed to the space. While it has any room at all it may be left in the quarantine.
     batch: RefCell<Vec<Retired>>,
     batch_bytes: Cell<usize>,
 }
@@ -238,8 +238,10 @@ impl CodeWriter {
     pub fn retire(&self, code: Code) -> Result<(), Refused> {
         let code = self.space.shared().own(code)?;
         let mut batch = self.batch.borrow_mut();
-        if batch.len() == batch.capacity() && batch.try_reserve_exact(BATCH).is_err() {
-            return Err(Refused { code, error: Error::Memory });
+        if batch.len() == batch.capacity()
+            && let Err(error) = self.grow(&mut batch)
+        {
+            return Err(Refused { code, error });
         }
         self.batch_bytes.set(self.batch_bytes.get() + code.len());
         batch.push(Retired { code, owner: None });
@@ -247,6 +249,18 @@ impl CodeWriter {
             drop(batch);
             // Without memory it stays here, and is tried again.
             let _ = self.flush();
+        }
+        Ok(())
+    }
+
+    /// Makes room in the batch, of which nothing is to be lost when the writer is dropped.
+    #[cold]
+    fn grow(&self, batch: &mut Vec<Retired>) -> Result<(), Error> {
+        let is_first = batch.capacity() == 0;
+        batch.try_reserve_exact(BATCH).map_err(|_| Error::Memory)?;
+        if is_first && let Err(error) = self.space.shared().quarantine.promise() {
+            *batch = Vec::new();
+            return Err(error);
         }
         Ok(())
     }
@@ -323,7 +337,10 @@ impl CodeWriter {
 
 impl Drop for CodeWriter {
     fn drop(&mut self) {
-        let _ = self.flush();
+        let batch = self.batch.take();
+        if batch.capacity() > 0 {
+            self.space.shared().quarantine.leave(batch);
+        }
         for lane in &self.lanes {
             // A buffer that was leaked keeps its granules, not the span.
             for span in std::mem::take(&mut *lane.borrow_mut()).spans {

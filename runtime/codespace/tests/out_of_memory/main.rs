@@ -262,6 +262,66 @@ fn a_space_goes_on_after_there_was_no_memory_for_something() {
 }
 
 #[test]
+fn a_writer_that_goes_leaves_what_it_retired_whatever_memory_there_is() {
+    let _turn = turn();
+    for (protection, packing) in MODES {
+        let requests = walk("dropping a writer", |plan| {
+            let space = CodeSpace::new(&options(protection, packing)).expect("there is memory");
+            let (writer, other) = (space.writer(), space.writer());
+            // So many that a list of the space's would have to grow for them.
+            let publish = |at| {
+                let buffer = other.reserve(&Layout::new(10)).expect("there is memory");
+                buffer.publish(at).expect("the system lets code be written")
+            };
+            let codes: Vec<Code> = (0..100).map(publish).collect();
+            let mut kept = Vec::with_capacity(codes.len());
+            let (waiting, _) = under(plan, || {
+                for code in codes {
+                    kept.extend(writer.retire(code).err().map(|refused| refused.code));
+                }
+                drop(writer);
+                space.stats().waiting
+            });
+            assert_eq!(waiting + kept.len(), 100, "{protection:?}");
+            kept.into_iter().for_each(|code| space.retire(code).expect("there is memory again"));
+            let mut freed = 0;
+            (0..3).for_each(|_| freed += space.reclaim(&mut |_| {}).expect("there is memory again").freed);
+            assert_eq!(freed, 100, "{protection:?}: nothing is lost");
+        });
+        assert_eq!(requests, 2, "{protection:?}: a batch, and a place for it");
+    }
+}
+
+#[test]
+fn what_is_ready_and_cannot_be_told_waits_on_whatever_memory_there_is() {
+    let _turn = turn();
+    let (protection, packing) = MODES[0];
+    let requests = walk("reclaiming under pressure", |plan| {
+        let space = CodeSpace::new(&options(protection, packing)).expect("there is memory");
+        let writer = space.writer();
+        for at in 0..50 {
+            let buffer = writer.reserve(&Layout::new(10)).expect("there is memory");
+            let code = buffer.publish(at).expect("the system lets code be written");
+            space.retire(code).expect("there is memory");
+        }
+        let mut freed = Vec::with_capacity(50);
+        let mut pass = || {
+            // More than the space may have, so that all is freed for it, and told later.
+            let huge = writer.reserve(&Layout::new(1 << 30)).map(drop);
+            assert!(matches!(huge, Err(Error::Full { .. } | Error::Memory)), "{huge:?}");
+            expect_memory(space.reclaim(&mut |found| freed.push(found.owner)))
+        };
+        under(plan, &mut pass);
+        for _ in 0..3 {
+            pass().expect("there is memory again");
+        }
+        freed.sort_unstable();
+        assert!(freed.iter().copied().eq(0..50), "each once: {freed:?}");
+    });
+    assert!(requests > 3, "{requests} requests");
+}
+
+#[test]
 fn observers_are_made_or_there_is_no_memory_for_them() {
     let _turn = turn();
     // Longer than what a library keeps on the stack for paths.
