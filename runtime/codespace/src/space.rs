@@ -253,6 +253,7 @@ impl Shared {
     }
 
     /// Fails in a forked process, which shares the memory of its parent's code and must not write it.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         if self.process.is_another() { Err(Error::Forked) } else { Ok(()) }
     }
