@@ -104,7 +104,8 @@ impl dagwood_codespace::Pressure for Relieving {
 
 impl CodeTable {
     /// A table for code in a new space. Its options' `pressure` is not asked, as it could put code there that is no
-    /// table's: see [`CodeTable::set_pressure`].
+    /// table's: see [`CodeTable::set_pressure`]. Its `domain` is the process's whatever they say, since a
+    /// [`Thread`](crate::Thread) may run code of any table.
     ///
     /// # Errors
     ///
@@ -128,7 +129,12 @@ impl CodeTable {
         };
         let pressure = Some(Arc::clone(&relieving) as _);
         let inner = Arc::new(Inner {
-            space: CodeSpace::new(&Options { pressure, observers, ..options.clone() })?,
+            space: CodeSpace::new(&Options {
+                pressure,
+                observers,
+                domain: Domain::global(),
+                ..options.clone()
+            })?,
             pressure: Mutex::default(),
             writers: Mutex::default(),
             participants: Mutex::default(),
@@ -471,6 +477,13 @@ mod tests {
         } else {
             [elsewhere, kept]
         }));
+    }
+
+    #[test]
+    fn all_threads_are_asked_whatever_domain_the_options_name() {
+        let own: &'static Domain = Box::leak(Box::new(Domain::new()));
+        let table = table(&Options { domain: own, ..Options::default() });
+        assert!(ptr::eq(table.domain(), Domain::global()));
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub enum Barrier {
     Fence,
 }
 
-/// The threads that may run code, and the epochs by which they are asked.
+/// The threads that may run code, and the epochs by which they are asked. A space has one ([`crate::Options::domain`]), and
+/// spaces may share it: a thread that runs code of several joins once then, but code of one waits for those who run that of
+/// another.
 pub struct Domain {
     /// Raised for each batch of retired code; begins at one.
     epoch: AtomicU64,
@@ -115,7 +117,7 @@ impl Domain {
         Domain { epoch: AtomicU64::new(IDLE + 1), members: Mutex::new(members) }
     }
 
-    /// The domain of the process, for all who need no other: spaces may share one.
+    /// The domain of the process: that of all spaces which were given no other.
     pub fn global() -> &'static Domain {
         static GLOBAL: LazyLock<Domain> = LazyLock::new(Domain::new);
         &GLOBAL

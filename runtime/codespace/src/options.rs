@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{CodeSpace, Observers};
+use crate::{CodeSpace, Domain, Observers};
 
 /// How a space is made. The default is right for a program that compiles while it runs.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Options {
     pub unwind: Unwind,
     /// How many retired bytes make it worthwhile to look for what may be reused.
     pub quarantine_bytes: usize,
+    /// The participants of which domain may run the code: nobody else may, and no others are asked before it is freed.
+    pub domain: &'static Domain,
     /// Who is asked to make room before an allocation fails.
     pub pressure: Option<Arc<dyn Pressure>>,
     /// Who sees the code that is described to them with [`CodeSpace::describe`]. Spaces may share them.
@@ -45,6 +47,7 @@ impl Default for Options {
             packing: Packing::Granules,
             unwind: Unwind::Registered,
             quarantine_bytes: 256 << 10,
+            domain: Domain::global(),
             pressure: None,
             observers: None,
         }
@@ -63,6 +66,7 @@ impl fmt::Debug for Options {
             .field("packing", &self.packing)
             .field("unwind", &self.unwind)
             .field("quarantine_bytes", &self.quarantine_bytes)
+            .field("domain", &self.domain)
             .field("pressure", &self.pressure.as_ref().map(|_| ".."))
             .field("observers", &self.observers.as_ref().map(|_| ".."))
             .finish()

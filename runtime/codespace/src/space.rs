@@ -102,7 +102,7 @@ impl CodeSpace {
             lanes: [lane(), lane(), lane(), lane()],
             pieces: Mutex::new(0),
             used: AtomicUsize::new(0),
-            domain: Domain::global(),
+            domain: options.domain,
             quarantine: Quarantine::new(),
             untold: Mutex::new(Vec::new()),
             slots: Slots::new()?,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dagwood_codespace::{
-    CHUNK, Code, CodeSpace, CodeWriter, Error, GRANULE, Lane, Layout, Options, PAGE, Packing, Pressure,
-    Protection, Refused, Relief, SPAN,
+    CHUNK, Code, CodeSpace, CodeWriter, Domain, Error, GRANULE, Lane, Layout, Options, PAGE, Packing,
+    Pressure, Protection, Refused, Relief, SPAN,
 };
 
 const PROTECTIONS: [Protection; 4] =
@@ -350,4 +350,24 @@ fn threads_publish_and_retire_at_once() {
     drop(writer);
     let stats = space.stats();
     assert_eq!((stats.live, stats.waiting, stats.used_bytes), (0, 0, 0));
+}
+
+#[test]
+fn a_space_waits_for_the_participants_of_its_own_domain_and_for_no_others() {
+    let own: &'static Domain = Box::leak(Box::new(Domain::new()));
+    let other: &'static Domain = Box::leak(Box::new(Domain::with_fences()));
+    let space = CodeSpace::new(&Options { domain: own, ..Options::default() }).expect("there is memory");
+    assert!(std::ptr::eq(space.domain(), own));
+    let writer = space.writer();
+    let (ours, others) = (own.join().expect("there is memory"), other.join().expect("there is memory"));
+    let _running_elsewhere = others.enter();
+    writer.retire(place(&writer, &[0xc3], 1)).expect("it is the space's");
+    assert_eq!(reclaim_all(&writer), [1]);
+    let running = ours.enter();
+    writer.retire(place(&writer, &[0xc3], 2)).expect("it is the space's");
+    for _ in 0..4 {
+        assert_eq!(space.reclaim(&mut |_| ()).expect("there is a barrier").freed, 0);
+    }
+    drop(running);
+    assert_eq!(reclaim_all(&writer), [2]);
 }
