@@ -120,7 +120,7 @@ impl CodeWriter {
     /// # Errors
     ///
     /// [`Error::Size`] and [`Error::Align`] if there can be no such function, [`Error::Full`] if the space has no room
-    /// within its limit, [`Error::Memory`], [`Error::Record`] and [`Error::System`] if the system refuses what is needed.
+    /// within its limit, [`Error::Memory`], and [`Error::System`] if the system refuses what is needed.
     #[inline(always)]
     pub fn reserve(&self, layout: &Layout<'_>) -> Result<CodeBuf<'_>, Error> {
         let size = layout.size;
@@ -188,7 +188,7 @@ impl CodeWriter {
     /// Makes room, tries again, and so on.
     #[cold]
     fn place_under_pressure(&self, need: &Need, error: Error) -> Result<CodeBuf<'_>, Error> {
-        if matches!(error, Error::Size { .. } | Error::Unsupported { .. } | Error::Record) {
+        if matches!(error, Error::Size { .. } | Error::Unsupported { .. }) {
             return Err(error);
         }
         // Each reclaim takes what was retired one step further.
@@ -288,7 +288,9 @@ impl CodeWriter {
     #[inline]
     pub unsafe fn free(&self, code: Code) -> Result<usize, Refused> {
         let shared = self.space.shared();
+        // Observers must be told, which is no matter of nanoseconds.
         if code.space == shared.id
+            && shared.observers.is_none()
             && let Some(lane) = self.lane_of(code.address)
         {
             let mut open = self.lanes[lane as usize].borrow_mut();

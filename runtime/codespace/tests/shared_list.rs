@@ -5,7 +5,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dagwood_codespace::{Code, CodeSpace, Error, Gdb, Layout, Observed, Observers, Observing, Options};
+use dagwood_codespace::{
+    Code, CodeSpace, CodeWriter, Error, Gdb, Layout, Observed, Observers, Observing, Options,
+};
 
 /// What another engine that is linked in would have.
 #[repr(C)]
@@ -83,11 +85,14 @@ fn thousands_of_functions_are_one_registration() {
 }
 
 fn described(space: &CodeSpace, name: &str) -> Code {
-    let writer = space.writer();
+    described_by(&space.writer(), name)
+}
+
+fn described_by(writer: &CodeWriter, name: &str) -> Code {
     let mut buffer = writer.reserve(&Layout::new(1)).unwrap();
     buffer.bytes_mut()[0] = 0xc3;
     let code = buffer.publish(0).expect("the system lets code be written");
-    space.describe(&code, name, &[]).unwrap();
+    writer.space().describe(&code, name, &[]).unwrap();
     code
 }
 
@@ -112,6 +117,18 @@ fn described_code_is_in_the_list_until_it_is_freed_or_its_space_is_dropped() {
     // SAFETY: nobody has run it.
     unsafe { space.free(code) }.unwrap();
     assert!(is_empty());
+
+    // From the span that the writer holds, which takes another way.
+    let writer = space.writer();
+    let (code, stays) = (described_by(&writer, "freed by its writer"), described_by(&writer, "stays"));
+    observers.flush().unwrap();
+    for code in [code, stays] {
+        assert!(!is_empty(), "one is there");
+        // SAFETY: nobody has run it.
+        unsafe { writer.free(code) }.unwrap();
+    }
+    assert!(is_empty());
+    drop(writer);
 
     let (_kept, _pending) = (described(&space, "kept"), described(&other, "of the other"));
     observers.flush().unwrap();
