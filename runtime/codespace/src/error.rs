@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// The process has no memory left for what is known about code.
     Memory,
-    /// The address is not the start of published code of this space, or the code was retired already.
+    /// The address is not in published code of this space, or it is code of another one.
     NotCode {
         /// The address.
         address: usize,
@@ -66,8 +66,6 @@ pub enum Error {
         /// The error number that it gave.
         errno: i32,
     },
-    /// The unwind record could not be written down.
-    Record,
 }
 
 impl Error {
@@ -87,7 +85,9 @@ impl fmt::Display for Error {
                 write!(f, "the code space is full: {asked} bytes asked for, {used} of {limit} in use")
             }
             Error::Memory => f.write_str("no memory is left for what is known about code"),
-            Error::NotCode { address } => write!(f, "no published code starts at {address:#x}"),
+            Error::NotCode { address } => {
+                write!(f, "{address:#x} is no address of published code of the code space")
+            }
             Error::OutOfReach { from, to } => {
                 write!(f, "{to:#x} cannot be reached from the code at {from:#x}")
             }
@@ -103,7 +103,6 @@ impl fmt::Display for Error {
             Error::System { attempt, errno } => {
                 write!(f, "cannot {attempt}: {}", std::io::Error::from_raw_os_error(errno))
             }
-            Error::Record => f.write_str("cannot write the unwind record of the code space"),
         }
     }
 }

@@ -21,7 +21,8 @@
 //! cover address, length and owner, so that what is not a trailer passes for one once in 2²⁶ times, if at all, and what it
 //! names is then ignored unless the address lies in it. Chunks stay in the directory, readable, until the space is dropped.
 //!
-//! *Cost.* 6 ns; one bit for each 64 bytes and 16 bytes for each function.
+//! *Cost.* 6 ns, and a word more for each page between `pc` and the end of its function, or of the next one; one bit
+//! for each 64 bytes and 16 bytes for each function.
 
 use std::ops::Range;
 use std::ptr;

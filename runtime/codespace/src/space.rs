@@ -137,6 +137,9 @@ impl CodeSpace {
     /// About code that is published and not reclaimed, the answer is exact; retired code is found until no thread can be
     /// running it. About other addresses it is about a moment. A return address behind a call that ends its function
     /// lies behind the function: look for the byte before it.
+    ///
+    /// It reads one word for each page from that of `pc` to that where the function ends, or where the next one does if `pc`
+    /// lies in none; up to 512 in a chunk, more only in that of a function that is larger than a chunk.
     #[inline]
     pub fn lookup(&self, pc: usize) -> Option<Found> {
         self.0.directory.lookup(pc)
@@ -192,7 +195,7 @@ impl CodeSpace {
     /// # Errors
     ///
     /// [`Error::Forked`], [`Error::Range`] if the call is not one to be patched, [`Error::OutOfReach`] if the target is,
-    /// [`Error::NotCode`] if the site is not in the space, [`Error::Unsupported`] if the protection does not allow it, and
+    /// [`Error::NotCode`] if the site is in no chunk of the space, [`Error::Unsupported`] if the protection does not allow it, and
     /// [`Error::System`] if the write view of [`Protection::Session`] cannot be mapped.
     ///
     /// # Safety
@@ -212,8 +215,8 @@ impl CodeSpace {
     ///
     /// # Errors
     ///
-    /// [`Error::Forked`], [`Error::NotCode`] if no code of the space has the address, and [`Error::Unsupported`] or
-    /// [`Error::System`] if it cannot be written.
+    /// [`Error::Forked`], [`Error::NotCode`] if no chunk of the space has the address (whether there is code is not looked
+    /// up), and [`Error::Unsupported`] or [`Error::System`] if it cannot be written.
     ///
     /// # Safety
     ///
