@@ -43,6 +43,22 @@ pub(crate) fn count(words: &[u64]) -> usize {
     words.iter().map(|word| word.count_ones() as usize).sum()
 }
 
+/// How many numbers of a range are in the set.
+pub(crate) fn count_in(words: &[u64], range: Range<usize>) -> usize {
+    masks(range).map(|(word, mask)| (words[word] & mask).count_ones() as usize).sum()
+}
+
+/// The first run of consecutive numbers of a range in the set whose words are asked for by their place.
+pub(crate) fn first_run(range: Range<usize>, words: impl Fn(usize) -> u64) -> Option<Range<usize>> {
+    let first = |from: usize, flip: u64| {
+        let mut found = masks(from..range.end).map(|(at, mask)| (at, (words(at) ^ flip) & mask));
+        let (at, word) = found.find(|&(_, word)| word != 0)?;
+        Some(at * WORD + word.trailing_zeros() as usize)
+    };
+    let start = first(range.start, 0)?;
+    Some(start..first(start, u64::MAX).unwrap_or(range.end))
+}
+
 /// The first number from `from` on that is in the set, or in what `flip` makes of it; the end if there is none.
 fn next(words: &[u64], from: usize, flip: u64) -> usize {
     let Some(&first) = words.get(from / WORD) else { return words.len() * WORD };

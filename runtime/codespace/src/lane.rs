@@ -172,18 +172,30 @@ impl LaneState {
         Some(Lease { chunk: heap.chunk, slot, base: heap.base + slot * SPAN, free, touched })
     }
 
-    /// Takes a span back. Returns whether it was all free: then its pages are.
-    pub(crate) fn take_back(&mut self, chunk: &Chunk, slot: usize, free: &FreeBits, touched: u16) -> bool {
+    /// Takes a span back, and the length of its longest free run. Returns whether it was all free: then its pages are.
+    pub(crate) fn take_back(
+        &mut self,
+        chunk: &Chunk,
+        slot: usize,
+        (free, longest): (&FreeBits, usize),
+        touched: u16,
+    ) -> bool {
         let heap = &mut self.heaps[chunk.number()];
         let span = &mut heap.slots[slot];
         debug_assert_eq!(span.state, State::Held, "only a held span is given back");
-        // What others freed meanwhile.
-        bits::runs(&span.free)
-            .for_each(|run| chunk.unmark(slot * SPAN_GRANULES + run.start..slot * SPAN_GRANULES + run.end));
-        span.free.iter_mut().zip(free).for_each(|(here, theirs)| *here |= theirs);
         span.state = State::Idle;
         span.touched = touched;
-        span.longest = bits::runs(&span.free).map(|run| run.len()).max().unwrap_or(0) as u16;
+        if span.longest == 0 {
+            debug_assert_eq!(longest, longest_run(free), "the holder knows its runs");
+            (span.free, span.longest) = (*free, longest as u16);
+        } else {
+            // What others freed meanwhile.
+            bits::runs(&span.free).for_each(|run| {
+                chunk.unmark(slot * SPAN_GRANULES + run.start..slot * SPAN_GRANULES + run.end)
+            });
+            span.free.iter_mut().zip(free).for_each(|(here, theirs)| *here |= theirs);
+            span.longest = longest_run(&span.free) as u16;
+        }
         self.settle(At { heap: chunk.number() as u32, slot: slot as u32 })
     }
 
@@ -239,7 +251,10 @@ impl LaneState {
     /// Takes a run of free pages.
     pub(crate) fn take_pages(&mut self, pages: usize) -> Option<TakenPages> {
         let heaps = self.heaps.iter_mut().filter(|heap| heap.state == Occupation::Ready);
-        heaps.filter_map(|heap| Some(TakenPages { chunk: heap.chunk, pages: heap.pages.take(pages)? })).next()
+        let gaps = heaps.filter_map(|heap| heap.pages.best_gap(pages).map(|gap| (heap, gap)));
+        let (heap, gap) = gaps.take(LOOKS).min_by_key(|(_, gap)| gap.rank())?;
+        heap.pages.take_these(gap.pages.clone());
+        Some(TakenPages { chunk: heap.chunk, pages: gap.pages })
     }
 
     /// Makes a run of pages free again.
@@ -367,6 +382,11 @@ impl LaneState {
             self.slot(after).before = before;
         }
     }
+}
+
+/// The length of the longest free run.
+pub(crate) fn longest_run(free: &FreeBits) -> usize {
+    bits::runs(free).map(|run| run.len()).max().unwrap_or(0)
 }
 
 /// Room for what is known of a chunk.

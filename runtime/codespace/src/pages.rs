@@ -5,9 +5,11 @@
 //!    low addresses first                          high addresses first
 //! ```
 //!
-//! A bit for each page says whether it is free. Spans take 16 aligned pages from the low end, whole-page functions take the
-//! shortest run that is long enough, the highest of these, so that the two stay apart as long as there is room. A second bit
-//! says whether a free page has memory and is all `int3`; pages that were never used, or were given back, have none.
+//! A bit for each page says whether it is free. A second bit says whether a free page has memory and is all `int3`; pages that
+//! were never used, or were given back, have none. Spans take 16 aligned pages from the low end. Whole-page functions take
+//! an end of a free run: the one where the fewest pages are without memory, of these that of the shortest run, of these the
+//! highest, so that the two stay apart as long as there is room. Memory costs several microseconds a page to get and to give
+//! back, so it matters more than how runs are cut.
 
 use std::ops::Range;
 
@@ -18,6 +20,23 @@ use crate::{Error, PAGE, SPAN, bits};
 pub(crate) const SPAN_PAGES: usize = SPAN / PAGE;
 /// The granules of a span.
 pub(crate) const SPAN_GRANULES: usize = SPAN_PAGES * PAGE_GRANULES;
+
+/// Where a run of pages may be taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Gap {
+    pub(crate) pages: Range<usize>,
+    /// How many of them have no memory.
+    untouched: usize,
+    /// The length of the free run that they are at an end of.
+    run: usize,
+}
+
+impl Gap {
+    /// Less for a better one: first what needs the least memory from the system, then what leaves the least of its run.
+    pub(crate) fn rank(&self) -> (usize, usize) {
+        (self.untouched, self.run)
+    }
+}
 
 /// The pages of one chunk. Changed under the lock of its lane.
 #[derive(Debug)]
@@ -67,25 +86,28 @@ impl PageHeap {
         Some(slot)
     }
 
-    /// Takes a run of pages.
-    pub(crate) fn take(&mut self, pages: usize) -> Option<Range<usize>> {
+    /// The best place for a run of pages: see [`Gap`].
+    pub(crate) fn best_gap(&mut self, pages: usize) -> Option<Gap> {
         if self.longest < pages {
             return None;
         }
-        let mut best: Option<Range<usize>> = None;
+        let mut best: Option<Gap> = None;
         let mut longest = 0;
         for run in bits::runs(&self.free) {
             longest = longest.max(run.len());
-            if run.len() >= pages && best.as_ref().is_none_or(|best| run.len() <= best.len()) {
-                best = Some(run);
+            if run.len() < pages {
+                continue;
+            }
+            for place in [run.start..run.start + pages, run.end - pages..run.end] {
+                let untouched = pages - bits::count_in(&self.touched, place.clone());
+                let gap = Gap { untouched, run: run.len(), pages: place };
+                if best.as_ref().is_none_or(|best| gap.rank() <= best.rank()) {
+                    best = Some(gap);
+                }
             }
         }
-        // The run that is cut shorter may still be the longest: the bound stays one.
         self.longest = longest;
-        let best = best?;
-        let taken = best.end - pages..best.end;
-        bits::clear(&mut self.free, taken.clone());
-        Some(taken)
+        best
     }
 
     /// Makes pages free again.
@@ -121,12 +143,12 @@ impl PageHeap {
 
     /// The first pages of a range that have no memory.
     pub(crate) fn first_untouched(&self, pages: Range<usize>) -> Option<Range<usize>> {
-        first_run(pages, |page| !self.is_touched(page))
+        bits::first_run(pages, |word| !self.touched[word])
     }
 
     /// The first pages of a range that have memory and are free.
     pub(crate) fn first_idle(&self, pages: Range<usize>) -> Option<Range<usize>> {
-        first_run(pages, |page| self.is_touched(page) && bits::has_all(&self.free, page..page + 1))
+        bits::first_run(pages, |word| self.touched[word] & self.free[word])
     }
 
     /// How many pages have memory and are free.
@@ -143,10 +165,6 @@ impl PageHeap {
         bits::count(&self.touched)
     }
 
-    fn is_touched(&self, page: usize) -> bool {
-        bits::has_all(&self.touched, page..page + 1)
-    }
-
     /// Takes pages that are free.
     pub(crate) fn take_these(&mut self, pages: Range<usize>) {
         debug_assert!(bits::has_all(&self.free, pages.clone()), "what is taken is free");
@@ -157,12 +175,6 @@ impl PageHeap {
     pub(crate) fn metadata_bytes(&self) -> usize {
         size_of_val(self.free.as_slice()) + size_of_val(self.touched.as_slice())
     }
-}
-
-/// The first numbers in a row that are as wanted.
-fn first_run(numbers: Range<usize>, is_wanted: impl Fn(usize) -> bool) -> Option<Range<usize>> {
-    let start = numbers.clone().find(|&number| is_wanted(number))?;
-    Some(start..(start..numbers.end).find(|&number| !is_wanted(number)).unwrap_or(numbers.end))
 }
 
 /// So many zeroes.
@@ -181,12 +193,18 @@ mod tests {
         PageHeap::new(511).expect("there is memory")
     }
 
+    fn take(heap: &mut PageHeap, pages: usize) -> Option<Range<usize>> {
+        let pages = heap.best_gap(pages)?.pages;
+        heap.take_these(pages.clone());
+        Some(pages)
+    }
+
     #[test]
     fn spans_come_from_below_and_runs_from_above() {
         let mut heap = heap();
         assert_eq!((heap.take_span(), heap.take_span()), (Some(0), Some(1)));
-        assert_eq!(heap.take(5), Some(506..511));
-        assert_eq!(heap.take(10), Some(496..506));
+        assert_eq!(take(&mut heap, 5), Some(506..511));
+        assert_eq!(take(&mut heap, 10), Some(496..506));
         assert_eq!(
             (2..31).map(|_| heap.take_span()).collect::<Vec<_>>(),
             (2..31).map(Some).collect::<Vec<_>>()
@@ -200,18 +218,18 @@ mod tests {
     #[test]
     fn a_run_comes_from_the_shortest_gap_that_is_long_enough() {
         let mut heap = heap();
-        assert_eq!(heap.take(511), Some(0..511));
+        assert_eq!(take(&mut heap, 511), Some(0..511));
         heap.give(10..20);
         heap.give(100..106);
         heap.give(200..206);
         heap.give(300..303);
-        assert_eq!(heap.take(6), Some(200..206), "of two alike the higher one");
-        assert_eq!(heap.take(4), Some(102..106));
-        assert_eq!(heap.take(11), None);
-        assert_eq!(heap.take(10), Some(10..20));
-        assert_eq!(heap.take(3), Some(300..303));
-        assert_eq!(heap.take(2), Some(100..102));
-        assert_eq!(heap.take(1), None);
+        assert_eq!(take(&mut heap, 6), Some(200..206), "of two alike the higher one");
+        assert_eq!(take(&mut heap, 4), Some(102..106));
+        assert_eq!(take(&mut heap, 11), None);
+        assert_eq!(take(&mut heap, 10), Some(10..20));
+        assert_eq!(take(&mut heap, 3), Some(300..303));
+        assert_eq!(take(&mut heap, 2), Some(100..102));
+        assert_eq!(take(&mut heap, 1), None);
         heap.give(0..511);
         assert!(heap.is_unused());
     }

@@ -13,7 +13,7 @@ use std::ptr;
 use crate::buffer::{CodeBuf, Kind};
 use crate::classes;
 use crate::index::{Chunk, TRAILER};
-use crate::lane::Lease;
+use crate::lane::{LaneState, Lease, longest_run};
 use crate::pages::SPAN_GRANULES;
 use crate::span::{Fit, FreeBits, OpenSpan, Runs};
 use crate::writer::{KEPT, OpenLane};
@@ -58,23 +58,28 @@ impl CodeWriter {
     fn find_span<'o>(&self, open: &'o mut OpenLane, need: &Need) -> Result<(&'o mut OpenSpan, Fit), Error> {
         let shared = self.space().shared();
         let align = (need.align / GRANULE).max(1);
-        let is_bad = |found: &Option<(usize, Fit)>| found.as_ref().is_none_or(|(_, fit)| !fit.is_good());
         if open.spans.len() > KEPT {
             self.trim(open, KEPT);
         }
-        let mut found = open.best(need.granules, align);
-        if is_bad(&found) && self.collect(open, need.lane) {
-            found = open.best(need.granules, align);
-        }
-        if is_bad(&found) {
-            let idle = shared.lane(need.lane).lease(need.granules, align);
-            if idle.is_some() || found.is_none() {
-                let lease = idle.map_or_else(|| shared.lease_new(need.lane), Ok)?;
+        let mut found = open.good(need.granules, align);
+        if found.is_none() {
+            let mut state = shared.lane(need.lane);
+            if self.collect(open, &mut state) {
+                found = open.good(need.granules, align);
+            }
+            let mut lease = if found.is_none() { state.lease(need.granules, align) } else { None };
+            drop(state);
+            if found.is_none() && lease.is_none() {
+                found = open.best(need.granules, align);
+                match &found {
+                    Some((at, _)) => open.spans[*at].runs.content_with_less(),
+                    None => lease = Some(shared.lease_new(need.lane)?),
+                }
+            }
+            if let Some(lease) = lease {
                 self.open_span(open, lease)?;
                 let last = open.spans.len() - 1;
                 found = open.spans[last].runs.best(need.granules, align).map(|fit| (last, fit));
-            } else if let Some((at, _)) = found {
-                open.spans[at].runs.content_with_less();
             }
         }
         let (at, fit) = found.expect("there is room in a span that is held or was leased");
@@ -90,15 +95,14 @@ impl CodeWriter {
         let opened = open.prepare().and_then(|runs| Ok((runs, chunk.memory().hold()?)));
         match opened {
             Ok((mut runs, view)) => {
-                runs.clear();
-                runs.add(&free);
+                runs.reset(&free);
                 let view = view.map_or(ptr::null_mut(), |view| view.wrapping_add(base - chunk.base()));
                 self.trim(open, KEPT - 1);
                 open.spans.push(OpenSpan { chunk: reference, slot, base, view, runs, touched, buffers: 0 });
                 Ok(())
             }
             Err(error) => {
-                self.return_span(chunk, slot, &free, touched);
+                self.return_span(chunk, slot, (&free, longest_run(&free)), touched);
                 Err(error)
             }
         }
@@ -125,11 +129,12 @@ impl CodeWriter {
     pub(crate) fn give_span(&self, span: OpenSpan) -> Runs {
         let chunk = self.space().shared().chunk(span.chunk);
         chunk.memory().release();
-        self.return_span(chunk, span.slot, &span.runs.bits(), span.touched);
+        let free = span.runs.bits();
+        self.return_span(chunk, span.slot, (&free, span.runs.longest()), span.touched);
         span.runs
     }
 
-    fn return_span(&self, chunk: &Chunk, slot: usize, free: &FreeBits, touched: u16) {
+    fn return_span(&self, chunk: &Chunk, slot: usize, free: (&FreeBits, usize), touched: u16) {
         let shared = self.space().shared();
         let is_free = shared.lane(chunk.lane()).take_back(chunk, slot, free, touched);
         if is_free {
@@ -233,9 +238,8 @@ impl CodeWriter {
     }
 
     /// Takes over what others have freed in the spans of a lane. Returns whether there was anything.
-    fn collect(&self, open: &mut OpenLane, lane: Lane) -> bool {
+    fn collect(&self, open: &mut OpenLane, state: &mut LaneState) -> bool {
         let shared = self.space().shared();
-        let mut state = shared.lane(lane);
         let mut has_more = false;
         for span in &mut open.spans {
             let chunk = shared.chunk(span.chunk);

@@ -25,7 +25,7 @@ use crate::span::{Fit, OpenSpan, Runs};
 use crate::{Code, CodeSpace, Error, GRANULE, HotEdge, INT3, Lane, PAGE, Refused, Relief, SPAN, hot};
 
 /// How many spans of a lane a writer keeps.
-pub(crate) const KEPT: usize = 8;
+pub(crate) const KEPT: usize = 4;
 /// How many retired functions a writer keeps to itself before it hands them to the space.
 const BATCH: usize = 256;
 /// How often one allocation asks for room.
@@ -60,15 +60,23 @@ impl OpenLane {
         self.spans.iter_mut().rev().find(|span| span.holds(address))
     }
 
-    /// The best fit among the newest spans: a good one if there is any.
+    /// A good fit in one of the newest spans.
+    pub(crate) fn good(&self, count: usize, align: usize) -> Option<(usize, Fit)> {
+        let newest = self.spans.iter().enumerate().rev().take(KEPT);
+        if align == 1 {
+            return newest
+                .filter_map(|(at, span)| Some((at, span.runs.good(count)?)))
+                .min_by_key(|(_, fit)| fit.rank());
+        }
+        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
+        fits.filter(|(_, fit)| fit.is_good()).min_by_key(|(_, fit)| fit.rank())
+    }
+
+    /// The best fit among the newest spans, good or not.
     pub(crate) fn best(&self, count: usize, align: usize) -> Option<(usize, Fit)> {
-        let newest = || self.spans.iter().enumerate().rev().take(KEPT);
-        let good = newest().filter_map(|(at, span)| Some((at, span.runs.good(count)?)));
-        let good = if align == 1 { good.min_by_key(|(_, fit)| fit.rank()) } else { None };
-        good.or_else(|| {
-            let fits = newest().filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
-            fits.min_by_key(|(_, fit)| fit.rank())
-        })
+        let newest = self.spans.iter().enumerate().rev().take(KEPT);
+        let fits = newest.filter_map(|(at, span)| Some((at, span.runs.best(count, align)?)));
+        fits.min_by_key(|(_, fit)| fit.rank())
     }
 
     /// Room for one more span.
@@ -288,13 +296,17 @@ impl CodeWriter {
     #[inline]
     pub unsafe fn free(&self, code: Code) -> Result<usize, Refused> {
         let shared = self.space.shared();
+        // What was looked for in vain need not be looked for again.
+        let mut is_held = true;
         // Observers must be told, which is no matter of nanoseconds.
         if code.space == shared.id
             && shared.observers.is_none()
             && let Some(lane) = self.lane_of(code.address)
         {
             let mut open = self.lanes[lane as usize].borrow_mut();
-            if let Some(span) = open.span(code.address)
+            let span = open.span(code.address);
+            is_held = span.is_some();
+            if let Some(span) = span
                 && !span.view.is_null()
                 && !shared.process.is_another()
             {
@@ -314,7 +326,7 @@ impl CodeWriter {
                 return Ok(owner);
             }
         }
-        shared.free(code, Some(self))
+        shared.free(code, is_held.then_some(self))
     }
 
     /// The lane of an address. That of the newest span is known without asking for its chunk, so that what depends on the

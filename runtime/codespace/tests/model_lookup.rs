@@ -96,7 +96,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use index::{Chunk, ChunkRef};
-use lane::LaneState;
+use lane::{LaneState, longest_run};
 use marks::Found;
 use pages::{SPAN_GRANULES, SPAN_PAGES};
 use sync::{AtomicUsize, Mutex, Ordering, explore, lock};
@@ -234,7 +234,10 @@ fn what_is_freed_while_its_span_goes_back_is_free_for_the_next_holder() {
         let freeing = thread::spawn(move || other.free());
         let mut free = span::FreeBits::default();
         runs.into_iter().for_each(|run| bits::set(&mut free, run));
-        assert!(!lock(&yard.lane).take_back(&yard.chunk, 0, &free, 1), "a function is left");
+        assert!(
+            !lock(&yard.lane).take_back(&yard.chunk, 0, (&free, longest_run(&free)), 1),
+            "a function is left"
+        );
         freeing.join().expect("nothing panics");
         let lease = lock(&yard.lane).lease(1, 1).expect("the span is idle");
         assert_eq!(bits::runs(&lease.free).next(), Some(2..SPAN_GRANULES));
