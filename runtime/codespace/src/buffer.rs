@@ -109,6 +109,44 @@ impl<'w> CodeBuf<'w> {
     ///
     /// [`Error::Range`] if the window does not lie in the code or has not 6 to 15 bytes (8 to 15 if it is patched),
     /// [`Error::OutOfReach`] if a slot is needed and there is none in reach.
+    ///
+    /// # Examples
+    ///
+    /// A call of a Rust function, which is then directed to another one:
+    ///
+    /// ```
+    /// use dagwood_codespace::{CodeSpace, Domain, Layout, Options, Patching, WINDOW_MIN_PATCHED};
+    ///
+    /// extern "sysv64" fn one() -> i32 { 1 }
+    /// extern "sysv64" fn two() -> i32 { 2 }
+    ///
+    /// let space = CodeSpace::new(&Options::default())?;
+    /// let writer = space.writer();
+    /// let (start, end) = (4, 4 + WINDOW_MIN_PATCHED);
+    /// let mut buffer = writer.reserve(&Layout::new(end + 2))?;
+    /// buffer.bytes_mut()[..start].copy_from_slice(&[0x55, 0x48, 0x89, 0xe5]); // push rbp; mov rbp, rsp
+    /// buffer.bytes_mut()[end..].copy_from_slice(&[0x5d, 0xc3]); // pop rbp; ret
+    ///
+    /// // In case the function is out of reach, or the space cannot patch code. It lives as long as the code.
+    /// let slot = space.slot_near(&(buffer.address()..buffer.address() + buffer.len()), one as *const () as usize)?;
+    /// let patching = if space.protection().patches_calls() { Patching::InPlace } else { Patching::BySlot };
+    /// let site = buffer.call(start as u32..end as u32, one as *const () as usize, Some(&slot), patching)?;
+    /// let code = buffer.publish(0)?;
+    ///
+    /// let participant = Domain::global().join()?;
+    /// let _running = participant.enter();
+    /// // SAFETY: the bytes are a function without parameters that returns what `one` does, and it is not retired.
+    /// let function: extern "sysv64" fn() -> i32 = unsafe { std::mem::transmute(code.address()) };
+    /// assert_eq!(function(), 1);
+    ///
+    /// slot.set(two as *const () as usize);
+    /// if site.is_patchable() {
+    ///     // SAFETY: the code is published, and `two` can be called as `one` was.
+    ///     unsafe { space.patch_call(site, two as *const () as usize)? };
+    /// }
+    /// assert_eq!(function(), 2);
+    /// # Ok::<(), dagwood_codespace::Error>(())
+    /// ```
     pub fn call(
         &mut self,
         window: Range<u32>,

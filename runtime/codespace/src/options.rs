@@ -175,6 +175,41 @@ impl Lane {
 }
 
 /// Who is asked to make room before an allocation fails.
+///
+/// # Examples
+///
+/// An owner that takes out what it published first:
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use std::collections::VecDeque;
+///
+/// use dagwood_codespace::{Code, CodeSpace, Layout, Options, Pressure, Relief, SPAN};
+///
+/// #[derive(Default)]
+/// struct OldestFirst(Mutex<VecDeque<Code>>);
+///
+/// impl Pressure for OldestFirst {
+///     fn relieve(&self, space: &CodeSpace, _: usize) -> Relief {
+///         let Some(oldest) = self.0.lock().unwrap().pop_front() else { return Relief::GiveUp };
+///         // Nothing leads there any more: here nothing ever did. There are two grace periods.
+///         let _ = space.retire(oldest);
+///         let passed = (0..2).all(|_| space.reclaim(&mut |_| ()).is_ok());
+///         if passed { Relief::TryAgain } else { Relief::GiveUp }
+///     }
+/// }
+///
+/// let published = Arc::new(OldestFirst::default());
+/// let options = Options { max_bytes: SPAN, pressure: Some(published.clone()), ..Options::default() };
+/// let space = CodeSpace::new(&options)?;
+/// let writer = space.writer();
+/// for owner in 0..100 {
+///     let code = writer.reserve(&Layout::new(4000))?.publish(owner)?;
+///     published.0.lock().unwrap().push_back(code);
+/// }
+/// assert!(space.stats().live < 100);
+/// # Ok::<(), dagwood_codespace::Error>(())
+/// ```
 pub trait Pressure: Send + Sync {
     /// `bytes` more are wanted, and the space's limit or the system refuses them. The owner may retire code and reclaim it
     /// here; no lock is held. It is asked a bounded number of times for one allocation.
