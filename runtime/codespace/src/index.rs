@@ -19,50 +19,69 @@
 //! *What a lookup promises.* Of code that is published and not yet unlisted at the time, all of it. About other addresses
 //! its answer is about a moment. It may meet a trailer that is being overwritten, with anything: check bits
 //! cover address, length and owner, so that what is not a trailer passes for one once in 2²⁶ times, if at all, and what it
-//! names is then ignored unless the address lies in it. Chunks stay in the directory, readable, until the space is dropped.
+//! names is then ignored unless the address lies in it. A chunk whose memory is given back leaves the directory; what is known of
+//! it stays, and its addresses stay readable, until the space is dropped.
 //!
 //! *Cost.* 6 ns, and a word more for each page between `pc` and the end of its function, or of the next one; one bit
 //! for each 64 bytes and 16 bytes for each function.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::classes::PAGE_GRANULES;
 use crate::marks::{self, Marks, UNLISTED};
 use crate::memory::Memory;
 use crate::record::UnwindRecord;
+use crate::space::lock;
 use crate::{CHUNK, Code, Error, GRANULE, Lane, PAGE, classes};
 
 pub use crate::marks::Found;
 pub(crate) use crate::marks::{LEN_MAX, TRAILER};
 
-/// What is known of a chunk besides which of its parts are free.
+/// What is known of a chunk besides which of its parts are free. It outlives the chunk, for the next one at the same addresses:
+/// a lookup may be under way in it.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     /// Dropped before the memory: nobody may look up the record of memory that is gone.
-    _record: Option<UnwindRecord>,
+    record: Mutex<Option<UnwindRecord>>,
     memory: Memory,
     base: usize,
-    lane: Lane,
-    /// Its place among the chunks of its lane.
-    number: usize,
+    /// The lane that has it, and its place among that lane's chunks. They change only while nothing in it is in use.
+    lane: AtomicUsize,
+    number: AtomicUsize,
     /// Its first place in the directory.
-    place: usize,
+    place: AtomicUsize,
     /// Where functions end.
     marks: Marks,
 }
 
 impl Chunk {
     /// The chunk in `memory`, empty.
-    pub(crate) fn new(
-        memory: Memory,
-        record: Option<UnwindRecord>,
-        lane: Lane,
-        number: usize,
-    ) -> Result<Chunk, Error> {
-        let marks = Marks::new(memory.len().div_ceil(PAGE))?;
-        Ok(Chunk { base: memory.base(), _record: record, memory, lane, number, place: 0, marks })
+    pub(crate) fn new(memory: Memory) -> Result<Chunk, Error> {
+        let marks = Marks::new(zero_words(memory.len().div_ceil(PAGE))?);
+        Ok(Chunk {
+            base: memory.base(),
+            record: Mutex::default(),
+            memory,
+            lane: AtomicUsize::default(),
+            number: AtomicUsize::default(),
+            place: AtomicUsize::default(),
+            marks,
+        })
+    }
+
+    /// Says which chunk of which lane it is. Only while nobody has any part of it.
+    pub(crate) fn assign(&self, lane: Lane, number: usize) {
+        self.lane.store(lane as usize, Ordering::Relaxed);
+        self.number.store(number, Ordering::Relaxed);
+    }
+
+    /// Has unwinders know its addresses, or know them no longer.
+    pub(crate) fn set_record(&self, record: Option<UnwindRecord>) {
+        *lock(&self.record) = record;
     }
 
     pub(crate) fn memory(&self) -> &Memory {
@@ -73,12 +92,19 @@ impl Chunk {
         self.base
     }
 
+    #[inline]
     pub(crate) fn lane(&self) -> Lane {
-        self.lane
+        Lane::ALL[self.lane.load(Ordering::Relaxed)]
     }
 
+    #[inline]
     pub(crate) fn number(&self) -> usize {
-        self.number
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// How many pieces of 2 MiB it has.
+    pub(crate) fn pieces(&self) -> usize {
+        (self.pages() * PAGE).div_ceil(CHUNK)
     }
 
     /// The pages that may hold code.
@@ -208,6 +234,17 @@ impl Chunk {
     }
 }
 
+/// So many words that are zero, of which those of a large chunk take memory when they are first written.
+fn zero_words(count: usize) -> Result<Box<[AtomicU64]>, Error> {
+    let layout = Layout::array::<AtomicU64>(count).map_err(|_| Error::Memory)?;
+    debug_assert!(count > 0, "a chunk has pages");
+    // SAFETY: the layout is that of one word or more.
+    let words = ptr::NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(Error::Memory)?;
+    let words = ptr::slice_from_raw_parts_mut(words.as_ptr().cast::<AtomicU64>(), count);
+    // SAFETY: the memory is the global allocator's, of a boxed slice's layout, and zeros are words.
+    Ok(unsafe { Box::from_raw(words) })
+}
+
 /// A chunk of a directory, which lives as long as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkRef(ptr::NonNull<Chunk>);
@@ -217,13 +254,27 @@ unsafe impl Send for ChunkRef where Chunk: Sync {}
 // SAFETY: as above.
 unsafe impl Sync for ChunkRef where Chunk: Sync {}
 
-/// The chunks of a space, by the 2 MiB pieces of their addresses. What was added stays until it is dropped.
+/// The chunks of a space, by the 2 MiB pieces of their addresses.
+///
+/// What is known of a chunk stays when it is taken out, for a later one of the same addresses, and is freed when the directory is dropped.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    /// A power of two of places, at least a quarter of them empty. A chunk stands in the first empty place from the
-    /// number of each of its pieces on.
+    /// A power of two of places, of which at least a quarter hold no chunk. A chunk stands in the first of these from the
+    /// number of each of its pieces on. Where one was taken out, searches go on.
     places: Box<[AtomicPtr<Chunk>]>,
+    records: Mutex<Records>,
 }
+
+#[derive(Debug, Default)]
+struct Records {
+    /// All that is known of chunks, those included that were taken out; by base and length.
+    chunks: Vec<ChunkRef>,
+    /// The pieces of those that are there, or are about to be.
+    pieces: usize,
+}
+
+/// What stands where a chunk was taken out: the address of none.
+const GONE: *mut Chunk = ptr::without_provenance_mut(align_of::<Chunk>());
 
 impl Directory {
     /// Room for chunks of `pieces` pieces in all, at least.
@@ -232,7 +283,7 @@ impl Directory {
         let mut places = Vec::new();
         places.try_reserve_exact(count).map_err(|_| Error::Memory)?;
         places.resize_with(count, || AtomicPtr::new(ptr::null_mut()));
-        Ok(Directory { places: places.into_boxed_slice() })
+        Ok(Directory { places: places.into_boxed_slice(), records: Mutex::default() })
     }
 
     /// The chunk at an address.
@@ -245,11 +296,20 @@ impl Directory {
     pub(crate) fn find(&self, address: usize) -> Option<ChunkRef> {
         let mask = self.places.len() - 1;
         let mut at = (address / CHUNK) & mask;
+        let mut gone = 0;
         loop {
-            let chunk = ChunkRef(ptr::NonNull::new(self.places[at].load(Ordering::Acquire))?);
-            let found = self.get(chunk);
-            if found.holds(address) {
-                return Some(chunk);
+            let pointer = self.places[at].load(Ordering::Acquire);
+            if pointer.addr() <= GONE.addr() {
+                // There may be no empty place, but never a chunk in each.
+                gone += 1;
+                if pointer.is_null() || gone > mask {
+                    return None;
+                }
+            } else {
+                let chunk = ChunkRef(ptr::NonNull::new(pointer)?);
+                if self.get(chunk).holds(address) {
+                    return Some(chunk);
+                }
             }
             at = (at + 1) & mask;
         }
@@ -258,37 +318,97 @@ impl Directory {
     /// The chunk behind a reference that this directory gave out.
     #[inline]
     pub(crate) fn get(&self, chunk: ChunkRef) -> &Chunk {
-        // SAFETY: references are made by `add` and `find` of a directory from boxes that it owns and frees only when it is
-        // dropped. A space has one directory and uses its references with no other. Chunks are only borrowed shared.
+        // SAFETY: references are made by `record` of a directory from boxes that it owns and frees only when it is
+        // dropped, and found where `add` put them. A space has one directory and uses its references with no other. Chunks are
+        // only borrowed shared.
         unsafe { chunk.0.as_ref() }
     }
 
-    /// Adds a chunk. Nobody adds another one meanwhile.
+    /// Makes sure that a chunk of `len` bytes can be added.
     ///
     /// # Errors
     ///
-    /// [`Error::Memory`] if the directory is full; the chunk is dropped.
-    pub(crate) fn add(&self, chunk: Chunk, in_use: usize) -> Result<ChunkRef, Error> {
-        let pieces = (chunk.pages() * PAGE).div_ceil(CHUNK);
-        if (in_use + pieces) * 4 > self.places.len() * 3 {
-            return Err(Error::Memory);
+    /// [`Error::Full`] if there are too many.
+    pub(crate) fn promise(&self, len: usize) -> Result<(), Error> {
+        let mut records = lock(&self.records);
+        let limit = self.places.len() / 4 * 3;
+        if records.pieces + len / CHUNK > limit {
+            let (used, limit) = (records.pieces * CHUNK, limit * CHUNK);
+            return Err(Error::Full { asked: len, used, limit });
         }
-        let mask = self.places.len() - 1;
-        let first = chunk.base / CHUNK;
-        let mut chunk = chunk;
-        chunk.place = self.empty_place(first & mask);
-        let chunk = ptr::NonNull::from(Box::leak(crate::span::boxed(chunk)?));
-        for piece in first..first + pieces {
-            let at = self.empty_place(piece & mask);
-            self.places[at].store(chunk.as_ptr(), Ordering::Release);
-        }
-        Ok(ChunkRef(chunk))
+        records.pieces += len / CHUNK;
+        Ok(())
     }
 
-    /// The first empty place from `at` on; there is one, since `add` leaves some.
-    fn empty_place(&self, mut at: usize) -> usize {
-        while !self.places[at].load(Ordering::Relaxed).is_null() {
-            at = (at + 1) & (self.places.len() - 1);
+    /// Says that a chunk of `len` bytes will not be added.
+    pub(crate) fn take_back_promise(&self, len: usize) {
+        lock(&self.records).pieces -= len / CHUNK;
+    }
+
+    /// How many pieces the chunks have that are there or are promised.
+    pub(crate) fn pieces(&self) -> usize {
+        lock(&self.records).pieces
+    }
+
+    /// What is known of the chunk of `len` bytes at `base`, all of which are the caller's: what `make` makes if there was none.
+    pub(crate) fn record(
+        &self,
+        base: usize,
+        len: usize,
+        make: impl FnOnce() -> Result<Chunk, Error>,
+    ) -> Result<ChunkRef, Error> {
+        let mut records = lock(&self.records);
+        let key = |chunk: &ChunkRef| (self.get(*chunk).base, self.get(*chunk).pieces());
+        match records.chunks.binary_search_by_key(&(base, len / CHUNK), key) {
+            Ok(at) => Ok(records.chunks[at]),
+            Err(at) => {
+                records.chunks.try_reserve(1).map_err(|_| Error::Memory)?;
+                let chunk = ChunkRef(ptr::NonNull::from(Box::leak(crate::span::boxed(make()?)?)));
+                records.chunks.insert(at, chunk);
+                Ok(chunk)
+            }
+        }
+    }
+
+    /// Adds a chunk that was promised.
+    pub(crate) fn add(&self, chunk: ChunkRef) {
+        let _records = lock(&self.records);
+        let found = self.get(chunk);
+        let first = found.base / CHUNK;
+        found.place.store(self.free_place(first), Ordering::Relaxed);
+        for piece in first..first + found.pieces() {
+            self.places[self.free_place(piece)].store(chunk.0.as_ptr(), Ordering::Release);
+        }
+    }
+
+    /// Takes a chunk out that nothing is in, and which nobody else takes out.
+    pub(crate) fn remove(&self, chunk: ChunkRef) {
+        let mut records = lock(&self.records);
+        let mask = self.places.len() - 1;
+        let found = self.get(chunk);
+        records.pieces -= found.pieces();
+        let first = found.base / CHUNK;
+        for piece in first..first + found.pieces() {
+            let from =
+                (piece..).find(|at| self.places[at & mask].load(Ordering::Relaxed) == chunk.0.as_ptr());
+            let mut at = from.expect("a chunk stands behind the number of each of its pieces") & mask;
+            self.places[at].store(GONE, Ordering::Release);
+            // Before an empty place searches need not go on.
+            while self.places[(at + 1) & mask].load(Ordering::Relaxed).is_null()
+                && self.places[at].load(Ordering::Relaxed) == GONE
+            {
+                self.places[at].store(ptr::null_mut(), Ordering::Release);
+                at = at.wrapping_sub(1) & mask;
+            }
+        }
+    }
+
+    /// The first place without a chunk from the number of a piece on; there is one, since `promise` leaves some.
+    fn free_place(&self, piece: usize) -> usize {
+        let mask = self.places.len() - 1;
+        let mut at = piece & mask;
+        while self.places[at].load(Ordering::Relaxed).addr() > GONE.addr() {
+            at = (at + 1) & mask;
         }
         at
     }
@@ -296,9 +416,12 @@ impl Directory {
     /// All chunks, each once.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
         self.places.iter().enumerate().filter_map(|(at, place)| {
-            let chunk = ptr::NonNull::new(place.load(Ordering::Acquire))?;
-            let chunk = self.get(ChunkRef(chunk));
-            (chunk.place == at).then_some(chunk)
+            let pointer = place.load(Ordering::Acquire);
+            if pointer.addr() <= GONE.addr() {
+                return None;
+            }
+            let chunk = self.get(ChunkRef(ptr::NonNull::new(pointer)?));
+            (chunk.place.load(Ordering::Relaxed) == at).then_some(chunk)
         })
     }
 
@@ -308,25 +431,20 @@ impl Directory {
         self.chunk(pc)?.lookup(pc)
     }
 
-    /// The bytes of what is known here, chunks not counted.
+    /// The bytes of what is known here, and of chunks, those included that were taken out.
     pub(crate) fn metadata_bytes(&self) -> usize {
-        size_of_val(&*self.places)
+        let records = lock(&self.records);
+        let chunks = records.chunks.iter().map(|&chunk| self.get(chunk).metadata_bytes());
+        size_of_val(&*self.places) + size_of_val(&*records.chunks) + chunks.sum::<usize>()
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        for at in 0..self.places.len() {
-            let chunk = *self.places[at].get_mut();
-            if chunk.is_null() {
-                continue;
-            }
-            // A chunk of several pieces stands in several places.
-            let same = self.places[at..].iter_mut().map(AtomicPtr::get_mut).filter(|other| **other == chunk);
-            same.for_each(|other| *other = ptr::null_mut());
-            // SAFETY: made by `Box::leak` in `add`, and met once, since its other places are null now; nobody borrows
-            // from the directory any more.
-            drop(unsafe { Box::from_raw(chunk) });
+        let records = self.records.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for chunk in records.chunks.drain(..) {
+            // SAFETY: made by `Box::leak` in `record`, and kept once; nobody borrows from the directory any more.
+            drop(unsafe { Box::from_raw(chunk.0.as_ptr()) });
         }
     }
 }
@@ -334,14 +452,23 @@ impl Drop for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place::Region;
+    use crate::place::{Place, Region};
     use crate::{Options, Placement, Protection, Seal};
 
     /// A chunk of so many pieces.
     fn chunk(region: &Region, pieces: usize) -> Chunk {
         let place = region.take(pieces * CHUNK).expect("there is a place");
         let memory = Memory::map(place, Protection::Dual, Seal::Off).expect("there is memory");
-        Chunk::new(memory, None, Lane::Baseline, 0).expect("there is memory")
+        Chunk::new(memory).expect("there is memory")
+    }
+
+    /// Adds a chunk, if there is room.
+    fn add(directory: &Directory, chunk: Chunk) -> Result<ChunkRef, Error> {
+        let (base, len) = (chunk.base(), chunk.pieces() * CHUNK);
+        directory.promise(len)?;
+        let chunk = directory.record(base, len, || Ok(chunk)).expect("there is memory");
+        directory.add(chunk);
+        Ok(chunk)
     }
 
     fn region() -> Region {
@@ -353,13 +480,11 @@ mod tests {
     #[test]
     fn each_byte_of_a_chunk_but_its_guard_leads_to_it() {
         let (region, directory) = (region(), Directory::new(6).expect("there is memory"));
-        let mut in_use = 0;
         for pieces in [1, 3, 1] {
             let chunk = chunk(&region, pieces);
             let (base, end) = (chunk.base(), chunk.base() + pieces * CHUNK);
             assert_eq!(directory.find(base), None, "nothing is there yet");
-            let added = directory.add(chunk, in_use).expect("there is room");
-            in_use += pieces;
+            let added = add(&directory, chunk).expect("there is room");
             for address in [base, base + CHUNK - PAGE - 1, end - CHUNK, end - PAGE - 1] {
                 assert_eq!(directory.find(address), Some(added));
             }
@@ -374,10 +499,47 @@ mod tests {
     fn a_full_directory_refuses_and_stays_as_it_is() {
         let (region, directory) = (region(), Directory::new(2).expect("there is memory"));
         let places = directory.places.len();
-        let added =
-            (0..8).map(|in_use| directory.add(chunk(&region, 1), in_use).is_ok()).filter(|&is| is).count();
+        let results = [(); 8].map(|()| add(&directory, chunk(&region, 1)));
+        let added = results.iter().filter(|result| result.is_ok()).count();
+        assert!(matches!(results[7], Err(Error::Full { .. })), "{:?}", results[7]);
         assert_eq!((added, directory.chunks().count()), (places * 3 / 4, places * 3 / 4));
         assert_eq!(directory.find(1 << 40), None, "a search ends");
+    }
+
+    #[test]
+    fn chunks_that_are_taken_out_leave_room_for_any_others_and_hide_none() {
+        const PIECES: usize = 12;
+        let directory = Directory::new(6).expect("there is memory");
+        let limit = directory.places.len() / 4 * 3;
+        let region = region();
+        let places: Vec<_> = (0..PIECES).map(|_| region.take(CHUNK).expect("there are as many")).collect();
+        let make = |place: &Place| {
+            let memory = Memory::new(place.base(), CHUNK, Protection::Dual, Seal::Off);
+            Chunk::new(memory.expect("there is memory"))
+        };
+        let mut there: Vec<(usize, ChunkRef)> = Vec::new();
+        let mut random = 7_usize;
+        for step in 0..20_000 {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            let piece = (random >> 33) % PIECES;
+            if let Some(at) = there.iter().position(|&(other, _)| other == piece) {
+                directory.remove(there.swap_remove(at).1);
+            } else if there.len() < limit {
+                directory.promise(CHUNK).expect("there is room");
+                let record = directory.record(places[piece].base(), CHUNK, || make(&places[piece]));
+                let chunk = record.expect("there is memory");
+                directory.add(chunk);
+                there.push((piece, chunk));
+            } else {
+                assert!(directory.promise(CHUNK).is_err());
+            }
+            assert_eq!(directory.chunks().count(), there.len(), "step {step}");
+            for (piece, place) in places.iter().enumerate() {
+                let expected = there.iter().find(|&&(other, _)| other == piece).map(|&(_, chunk)| chunk);
+                assert_eq!(directory.find(place.base() + PAGE), expected, "step {step}");
+            }
+        }
+        assert!(lock(&directory.records).chunks.len() <= PIECES, "what is known is used again");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::classes::{BINS, PAGE_GRANULES, bin};
 use crate::index::{Chunk, ChunkRef};
 use crate::pages::{PageHeap, SPAN_GRANULES, SPAN_PAGES, zeroes};
 use crate::span::FreeBits;
-use crate::{Error, PAGE, SPAN, bits};
+use crate::{CHUNK, Error, PAGE, SPAN, bits};
 
 /// How many spans of the bin in which a run may or may not be long enough are looked at.
 const LOOKS: usize = 8;
@@ -59,8 +59,8 @@ enum Occupation {
     Ready,
     /// Somebody maps or unmaps its memory.
     Changing,
-    /// Its memory was given back.
-    Vacant,
+    /// There is no chunk: the lane has given it up.
+    Gone,
 }
 
 /// What is known of 16 pages that are, or might be, a span.
@@ -115,7 +115,6 @@ pub(crate) struct TakenPages {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LaneBytes {
     pub(crate) chunks: usize,
-    pub(crate) occupied: usize,
     /// Of pages that have memory, but for what only the holders of spans know.
     pub(crate) touched: usize,
     pub(crate) metadata: usize,
@@ -126,21 +125,23 @@ impl LaneState {
         LaneState { heaps: Vec::new(), bins: [NOWHERE; BINS], filled: 0 }
     }
 
-    /// How many chunks there are, vacant ones included.
-    pub(crate) fn chunks(&self) -> usize {
-        self.heaps.len()
-    }
-
     /// Makes room for what is known of one more chunk of so many pages.
     pub(crate) fn prepare(&mut self, pages: usize) -> Result<Preparation, Error> {
         self.heaps.try_reserve(1).map_err(|_| Error::Memory)?;
         Ok(Preparation { slots: zeroes(pages.div_ceil(SPAN_PAGES))?, pages: PageHeap::new(pages)? })
     }
 
-    /// Adds a chunk for which room was made since the last one was added.
-    pub(crate) fn add(&mut self, chunk: ChunkRef, base: usize, prepared: Preparation) {
+    /// Adds a chunk without content for which room was made since the last one was added, and says which one of the lane it is.
+    pub(crate) fn add(&mut self, chunk: ChunkRef, base: usize, prepared: Preparation) -> usize {
         let Preparation { slots, pages } = prepared;
-        self.heaps.push(Heap { chunk, base, state: Occupation::Ready, pages, slots });
+        let heap = Heap { chunk, base, state: Occupation::Ready, pages, slots };
+        let gone = self.heaps.iter().position(|heap| heap.state == Occupation::Gone);
+        let number = gone.unwrap_or(self.heaps.len());
+        match self.heaps.get_mut(number) {
+            Some(gone) => *gone = heap,
+            None => self.heaps.push(heap),
+        }
+        number
     }
 
     /// Gives out an idle span with `count` free granules from a multiple of `align` on.
@@ -267,34 +268,23 @@ impl LaneState {
         &mut self.heaps[chunk.number()].pages
     }
 
-    /// A chunk that nothing uses and whose memory is to be given back, if another one of the lane is ready and unused too.
-    /// It is nobody's until [`LaneState::occupied`] says what became of it.
+    /// A chunk that nothing uses, and that the lane is to give up: a large one, or one of two. It is nobody's until
+    /// [`LaneState::gave_up`] or [`LaneState::kept`].
     pub(crate) fn start_vacating(&mut self) -> Option<ChunkRef> {
         let mut unused =
             self.heaps.iter_mut().filter(|heap| heap.state == Occupation::Ready && heap.pages.is_unused());
-        unused.next()?;
-        let heap = unused.next_back()?;
+        let first = unused.next()?;
+        let is_large = first.pages.pages() * PAGE > CHUNK;
+        let heap = if is_large { first } else { unused.next_back()? };
         heap.state = Occupation::Changing;
         Some(heap.chunk)
     }
 
-    /// The smallest chunk of at least so many pages whose memory was given back. It is nobody's until
-    /// [`LaneState::occupied`] says what became of it.
-    pub(crate) fn start_occupying(&mut self, pages: usize) -> Option<ChunkRef> {
-        let vacant = self
-            .heaps
-            .iter_mut()
-            .filter(|heap| heap.state == Occupation::Vacant && heap.pages.pages() >= pages);
-        let heap = vacant.min_by_key(|heap| heap.pages.pages())?;
-        heap.state = Occupation::Changing;
-        Some(heap.chunk)
-    }
-
-    /// Says whether a chunk that was being changed has memory now; it has no content.
-    pub(crate) fn occupied(&mut self, chunk: &Chunk, is_occupied: bool) {
+    /// Says that a chunk is the lane's no more.
+    pub(crate) fn gave_up(&mut self, chunk: &Chunk) {
         let heap = &mut self.heaps[chunk.number()];
-        heap.state = if is_occupied { Occupation::Ready } else { Occupation::Vacant };
-        heap.pages.forget(0..chunk.pages());
+        heap.state = Occupation::Gone;
+        (heap.pages, heap.slots) = (PageHeap::default(), Vec::new());
     }
 
     /// Says that a chunk that was to be changed stays as it is.
@@ -321,8 +311,7 @@ impl LaneState {
             |heap: &Heap| heap.slots.iter().map(|slot| slot.touched.count_ones() as usize).sum::<usize>();
         let mut bytes = LaneBytes { metadata: size_of_val(self.heaps.as_slice()), ..LaneBytes::default() };
         for heap in &self.heaps {
-            bytes.chunks += 1;
-            bytes.occupied += usize::from(heap.state != Occupation::Vacant);
+            bytes.chunks += usize::from(heap.state != Occupation::Gone);
             bytes.touched += (heap.pages.touched() + slots(heap)) * PAGE;
             bytes.metadata += heap.pages.metadata_bytes() + size_of_val(heap.slots.as_slice());
         }

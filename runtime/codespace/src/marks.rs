@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::sync::{AtomicU64, Ordering};
-use crate::{CHUNK, Error, GRANULE, INT3, bits, classes};
+use crate::{CHUNK, GRANULE, INT3, bits, classes};
 
 /// The bytes behind each function that say what it is.
 pub(crate) const TRAILER: usize = 16;
@@ -68,12 +68,9 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// None.
-    pub(crate) fn new(pages: usize) -> Result<Marks, Error> {
-        let mut words = Vec::new();
-        words.try_reserve_exact(pages).map_err(|_| Error::Memory)?;
-        words.resize_with(pages, || AtomicU64::new(0));
-        Ok(Marks { words: words.into_boxed_slice() })
+    /// None: `words`, one for each page, are all zero.
+    pub(crate) fn new(words: Box<[AtomicU64]>) -> Marks {
+        Marks { words }
     }
 
     /// How many words there are.

@@ -8,7 +8,7 @@
 //!   Flip      --- , then rw- or r-x, page by page       the same addresses
 //! ```
 //!
-//! The last page of each chunk is inaccessible. Bytes that were never prepared read as zero.
+//! The last page of each chunk can be neither run nor written. Bytes that were never prepared read as zero.
 //!
 //! *Sealed*, the execute view can be changed and unmapped by nobody any more (`mseal`), this crate included. When such a chunk
 //! is dropped its memory is given back and its addresses stay: executing there is a `SIGBUS`, and nothing else of the process
@@ -42,13 +42,13 @@ use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
 
 use crate::fork::Process;
-use crate::place::{Place, Random};
+use crate::place::{Place, Random, Rung};
 use crate::system::{self, Access, At};
 use crate::{Error, INT3, PAGE, Protection, Seal};
 
@@ -59,14 +59,13 @@ const VIEW_TRIES: u32 = 4;
 /// The system maps the pages of so many bytes when one of them is read for the first time, if they are there.
 const FAULT_AROUND: usize = 64 << 10;
 
-/// A chunk: a place and the memory that is mapped there.
+/// A chunk: a place and the memory that is mapped there, while it has one.
 pub(crate) struct Memory {
-    /// Present until it is dropped.
-    place: Option<Place>,
     base: usize,
     len: usize,
     mode: Protection,
-    sealed: bool,
+    seal: Seal,
+    sealed: AtomicBool,
     /// Who mapped it.
     process: Process,
     /// The write view, null if there is none.
@@ -83,8 +82,8 @@ struct State {
     file: Option<OwnedFd>,
     /// Those who hold the write view of [`Protection::Session`].
     holders: usize,
-    /// Whether memory is mapped.
-    occupied: bool,
+    /// Present while memory is mapped.
+    place: Option<Place>,
 }
 
 impl fmt::Debug for Memory {
@@ -94,7 +93,7 @@ impl fmt::Debug for Memory {
             .field("base", &self.base)
             .field("len", &self.len)
             .field("mode", &self.mode)
-            .field("sealed", &self.sealed)
+            .field("sealed", &self.is_sealed())
             .finish_non_exhaustive()
     }
 }
@@ -102,32 +101,29 @@ impl fmt::Debug for Memory {
 impl Memory {
     /// Maps memory over `place`. If the system refuses executable memory files the error is one of which
     /// [`system::is_refusal`] is true.
+    #[cfg(test)]
     pub(crate) fn map(place: Place, mode: Protection, seal: Seal) -> Result<Memory, Error> {
+        let memory = Memory::new(place.base(), place.len(), mode, seal)?;
+        memory.occupy(place).map_err(|(error, _)| error)?;
+        Ok(memory)
+    }
+
+    /// A chunk for a place of `len` bytes at `base`, where it is vacant yet.
+    pub(crate) fn new(base: usize, len: usize, mode: Protection, seal: Seal) -> Result<Memory, Error> {
         if mode == Protection::Flip && seal == Seal::Required {
             return Err(Error::Unsupported { what: "sealed mappings" });
         }
-        let (base, len) = (place.base(), place.len() - PAGE);
-        let mut memory = Memory {
-            place: Some(place),
+        Ok(Memory {
             base,
-            len,
+            len: len - PAGE,
             mode,
-            sealed: false,
+            seal,
+            sealed: AtomicBool::new(false),
             process: Process::this()?,
             view: AtomicPtr::new(ptr::null_mut()),
             state: RwLock::default(),
             prepared: AtomicUsize::new(0),
-        };
-        memory.fill_place()?;
-        if seal != Seal::Off && mode != Protection::Flip {
-            // SAFETY: the place is ours, guard page included, and `drop` does not unmap it if it is sealed.
-            match unsafe { system::seal(base, len + PAGE) } {
-                Ok(()) => memory.sealed = true,
-                Err(error) if seal == Seal::Required => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(memory)
+        })
     }
 
     fn lock(&self) -> RwLockWriteGuard<'_, State> {
@@ -149,27 +145,54 @@ impl Memory {
         if self.process.is_another() && self.mode != Protection::Flip { Err(Error::Forked) } else { Ok(()) }
     }
 
-    /// Maps memory where there is none.
-    fn fill_place(&self) -> Result<(), Error> {
-        let mut state = self.lock();
-        if self.mode != Protection::Flip {
-            let file = system::memory_file(self.len)?;
-            // SAFETY: the place is ours and nothing is mapped there but what keeps others out.
-            unsafe { system::map_file(At::Over(self.base), self.len, Access::Execute, &file) }?;
-            if self.mode == Protection::Dual {
-                self.map_view(&file)?;
+    /// Maps memory over its place, where there is none. If the system refuses executable memory files the error is one of
+    /// which [`system::is_refusal`] is true. On an error the place is as it was.
+    pub(crate) fn occupy(&self, place: Place) -> Result<(), (Error, Place)> {
+        debug_assert_eq!(
+            (place.base(), place.len()),
+            (self.base, self.len + PAGE),
+            "it is the chunk's place"
+        );
+        if let Err(error) = self.fill(&place) {
+            self.unmap_view();
+            if place.is_readable() {
+                // SAFETY: the place is ours, and nobody does more than read there. Should it fail, what is there can be
+                // read too.
+                let _ = unsafe { system::map_zeros(self.base, self.len) };
             }
-            state.file = Some(file);
-        } else {
+            return Err((error, place));
+        }
+        self.lock().place = Some(place);
+        Ok(())
+    }
+
+    fn fill(&self, place: &Place) -> Result<(), Error> {
+        self.prepared.store(0, Ordering::Relaxed);
+        if self.mode == Protection::Flip {
+            // A lookup may just be reading where a chunk has stood.
+            let before = if place.is_readable() { Access::Read } else { Access::None };
             // Whether the system allows it shows here: once there is code it would be too late.
-            // SAFETY: the place is ours and nothing uses its first page, which is as before afterwards.
-            unsafe {
-                system::protect(self.base, PAGE, Access::Execute)?;
-                system::protect(self.base, PAGE, Access::None)?;
+            // SAFETY: the place is ours and nobody does more than read its first page, which is as before afterwards.
+            return unsafe {
+                system::protect(self.base, PAGE, Access::Execute)
+                    .and_then(|()| system::protect(self.base, PAGE, before))
+            };
+        }
+        let file = system::memory_file(self.len)?;
+        // SAFETY: the place is ours and nothing is mapped there but what keeps others out, or zeros that lookups may read.
+        unsafe { system::map_file(At::Over(self.base), self.len, Access::Execute, &file) }?;
+        if self.mode == Protection::Dual {
+            self.map_view(&file)?;
+        }
+        if self.seal != Seal::Off {
+            // SAFETY: the place is ours, guard page included, and `drop` does not unmap it if it is sealed.
+            match unsafe { system::seal(self.base, self.len + PAGE) } {
+                Ok(()) => self.sealed.store(true, Ordering::Relaxed),
+                Err(error) if self.seal == Seal::Required => return Err(error),
+                Err(_) => {}
             }
         }
-        state.occupied = true;
-        self.prepared.store(0, Ordering::Relaxed);
+        self.lock().file = Some(file);
         Ok(())
     }
 
@@ -220,12 +243,13 @@ impl Memory {
         self.mode
     }
 
-    pub(crate) fn place(&self) -> &Place {
-        self.place.as_ref().expect("a chunk has its place until it is dropped")
+    /// How its place was found, while it has one.
+    pub(crate) fn rung(&self) -> Option<Rung> {
+        self.state().place.as_ref().map(Place::rung)
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed
+        self.sealed.load(Ordering::Relaxed)
     }
 
     /// The write view, if it is there without asking: in [`Protection::Dual`] while the chunk is occupied.
@@ -381,7 +405,10 @@ impl Memory {
         }
         drop(state);
         let before = self.prepared.fetch_add(pages.len() / PAGE, Ordering::Relaxed);
-        if self.mode == Protection::Dual && !self.sealed && before + pages.len() / PAGE >= self.len / PAGE {
+        if self.mode == Protection::Dual
+            && !self.is_sealed()
+            && before + pages.len() / PAGE >= self.len / PAGE
+        {
             self.lock().file = None;
         }
         Ok(())
@@ -454,16 +481,17 @@ impl Memory {
         }
     }
 
-    /// Gives all the memory back. The addresses read as zero until [`Memory::occupy`], since a lookup may just be reading there, and
-    /// allow no more. A sealed chunk only gives its memory back: it stays occupied, all zero. Returns whether it is vacant.
+    /// Gives all the memory back, and the place, so that it may be occupied again, by this chunk or another. Its addresses read
+    /// as zero until then, since a lookup may just be reading there, and allow no more. A sealed chunk only gives its memory
+    /// back: it stays occupied, all zero, and there is no place.
     ///
     /// # Safety
     ///
     /// Nobody uses the chunk: no code in it runs or is returned to, and nobody has a pointer into its write view.
-    pub(crate) unsafe fn vacate(&self) -> Result<bool, Error> {
-        if self.sealed {
+    pub(crate) unsafe fn vacate(&self) -> Result<Option<Place>, Error> {
+        if self.is_sealed() {
             // SAFETY: the caller's promise.
-            return unsafe { self.give_back(0..self.len) }.map(|()| false);
+            return unsafe { self.give_back(0..self.len) }.map(|()| None);
         }
         let mut state = self.lock();
         assert_eq!(state.holders, 0, "nobody writes to a chunk that is vacated");
@@ -471,27 +499,19 @@ impl Memory {
         unsafe { system::map_zeros(self.base, self.len) }?;
         self.unmap_view();
         state.file = None;
-        state.occupied = false;
-        Ok(true)
-    }
-
-    /// Maps memory again where [`Memory::vacate`] left none.
-    pub(crate) fn occupy(&self) -> Result<(), Error> {
-        if self.state().occupied {
-            return Ok(());
-        }
-        self.fill_place()
+        Ok(state.place.take())
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         self.unmap_view();
-        if self.sealed {
-            let file = self.lock().file.take().filter(|_| !self.process.is_another());
+        if self.is_sealed() {
+            let mut state = self.lock();
+            let file = state.file.take().filter(|_| !self.process.is_another());
             // Should that fail the memory stays with the addresses.
             let _ = file.map(|file| system::resize(file, 0));
-            if let Some(place) = self.place.take() {
+            if let Some(place) = state.place.take() {
                 place.leave();
             }
         }

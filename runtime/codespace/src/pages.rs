@@ -38,8 +38,8 @@ impl Gap {
     }
 }
 
-/// The pages of one chunk. Changed under the lock of its lane.
-#[derive(Debug)]
+/// The pages of one chunk. Changed under the lock of its lane. The default is that of no chunk.
+#[derive(Debug, Default)]
 pub(crate) struct PageHeap {
     /// How many there are.
     pages: usize,

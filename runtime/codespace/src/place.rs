@@ -28,6 +28,7 @@
 //! Others: LuaJIT tries random hints; OpenJ9 and PHP scan the memory map; YJIT walks; SpiderMonkey reserves at a
 //! random place far from everything.
 
+mod idle;
 mod region;
 
 use std::ops::Range;
@@ -90,6 +91,8 @@ pub(crate) struct Place {
     rung: Rung,
     tries: u32,
     home: Home,
+    /// Whether it can be read, and must stay so, since a lookup may be reading there.
+    is_readable: bool,
 }
 
 /// Whom a place is given back to.
@@ -123,7 +126,41 @@ impl Place {
     /// A place in the pool of this crate's image, if that has room and is in reach of `anchor`.
     pub(crate) fn in_pool(len: usize, anchor: usize) -> Option<Place> {
         let base = pool::take(len, anchor, WINDOW)?;
-        Some(Place { base, len, rung: Rung::Pool, tries: 1, home: Home::Pool })
+        Some(Place { base, len, rung: Rung::Pool, tries: 1, home: Home::Pool, is_readable: false })
+    }
+
+    /// Whether it can be read and must stay so: a chunk stood there before.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.is_readable
+    }
+
+    /// Takes the first `len` bytes off, which are not all.
+    fn split(&mut self, len: usize) -> Place {
+        debug_assert!(len < self.len && len.is_multiple_of(CHUNK), "places are whole chunks");
+        let home = match &self.home {
+            Home::System => Home::System,
+            Home::Reserve(reserve) => Home::Reserve(reserve.clone()),
+            Home::Pool => Home::Pool,
+            Home::Nobody => Home::Nobody,
+        };
+        let first = Place { base: self.base, len, home, ..*self };
+        self.base += len;
+        self.len -= len;
+        first
+    }
+
+    /// Whether `next` begins where this ends, and both are given back alike.
+    fn may_join(&self, next: &Place) -> bool {
+        // All places of a space that are from a reserve are from the same one.
+        self.base + self.len == next.base
+            && self.rung == next.rung
+            && std::mem::discriminant(&self.home) == std::mem::discriminant(&next.home)
+    }
+
+    /// Becomes one with the place behind it.
+    fn join(&mut self, mut next: Place) {
+        self.len += next.len;
+        next.home = Home::Nobody;
     }
 
     /// Says that so many places were tried before.
@@ -264,7 +301,8 @@ impl Found {
     }
 
     fn into_place(self, tries: u32) -> Place {
-        let place = Place { base: self.base, len: self.len, rung: self.rung, tries, home: Home::System };
+        let Found { base, len, rung, .. } = self;
+        let place = Place { base, len, rung, tries, home: Home::System, is_readable: false };
         self.keep();
         place
     }

@@ -48,8 +48,8 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     pub(crate) region: place::Region,
     pub(crate) lanes: [LaneShared; 4],
-    /// The pieces of all chunks; held while one is added to the directory.
-    pieces: Mutex<usize>,
+    /// Sealed chunks that are no lane's. There is room for as many as there are chunks.
+    spare: Mutex<Vec<ChunkRef>>,
     /// The bytes of spans and of whole-page functions that are in use.
     used: AtomicUsize,
     pub(crate) domain: &'static Domain,
@@ -100,7 +100,7 @@ impl CodeSpace {
             directory: Directory::new(pieces)?,
             region: place::Region::new(options)?,
             lanes: [lane(), lane(), lane(), lane()],
-            pieces: Mutex::new(0),
+            spare: Mutex::default(),
             used: AtomicUsize::new(0),
             domain: options.domain,
             quarantine: Quarantine::new(),
@@ -342,35 +342,64 @@ impl Shared {
         }
     }
 
-    /// Maps a chunk for a lane, with at least so many pages.
+    /// Maps a chunk for a lane, with at least so many pages; or gives it a sealed one that another lane has given up.
     fn grow(&self, lane: Lane, pages: usize) -> Result<(), Error> {
-        let vacant = self.lane(lane).start_occupying(pages);
-        if let Some(chunk) = vacant {
-            let chunk = self.directory.get(chunk);
-            let result = chunk.memory().occupy();
-            self.lane(lane).occupied(chunk, result.is_ok());
-            return result;
+        if let Some(chunk) = self.spare_chunk(pages) {
+            let found = self.directory.get(chunk);
+            let mut state = self.lane(lane);
+            let prepared = state.prepare(found.pages()).inspect_err(|_| lock(&self.spare).push(chunk))?;
+            let number = state.add(chunk, found.base(), prepared);
+            found.assign(lane, number);
+            return Ok(());
         }
         let len =
             pages.checked_add(1).and_then(|pages| pages.checked_mul(PAGE)?.checked_next_multiple_of(CHUNK));
         let len =
             len.ok_or(Error::Size { asked: pages.saturating_mul(PAGE), limit: crate::index::LEN_MAX })?;
-        let memory = Memory::map(self.region.take(len)?, self.protection, self.seal)?;
-        let (base, len) = (memory.base(), memory.len());
-        let (prepared, number) = {
-            let mut state = self.lane(lane);
-            (state.prepare(len / PAGE)?, state.chunks())
+        self.directory.promise(len)?;
+        self.add_chunk(lane, len).inspect_err(|_| self.directory.take_back_promise(len))
+    }
+
+    /// The smallest chunk of at least so many pages that all lanes have given up and that cannot be unmapped.
+    fn spare_chunk(&self, pages: usize) -> Option<ChunkRef> {
+        let mut spare = lock(&self.spare);
+        let pages_of = |chunk: &ChunkRef| self.directory.get(*chunk).pages();
+        let fits = spare.iter().enumerate().filter(|(_, chunk)| pages_of(chunk) >= pages);
+        let (at, _) = fits.min_by_key(|(_, chunk)| pages_of(chunk))?;
+        Some(spare.swap_remove(at))
+    }
+
+    /// Maps a chunk of `len` bytes that the directory has room for.
+    fn add_chunk(&self, lane: Lane, len: usize) -> Result<(), Error> {
+        let place = self.region.take_for_code(len)?;
+        let base = place.base();
+        let make = || Chunk::new(Memory::new(base, len, self.protection, self.seal)?);
+        let made = self.directory.record(base, len, make).and_then(|chunk| {
+            let prepared = self.lane(lane).prepare(self.directory.get(chunk).pages())?;
+            let record = match self.unwind {
+                Unwind::Registered => Some(UnwindRecord::register(base..base + len - PAGE)?),
+                Unwind::None => None,
+            };
+            lock(&self.spare).try_reserve(self.directory.pieces()).map_err(|_| Error::Memory)?;
+            Ok((chunk, prepared, record))
+        });
+        let (chunk, prepared, record) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.region.put_back(place);
+                return Err(error);
+            }
         };
-        let record = match self.unwind {
-            Unwind::Registered => Some(UnwindRecord::register(base..base + len)?),
-            Unwind::None => None,
-        };
-        let chunk = Chunk::new(memory, record, lane, number)?;
-        let mut pieces = lock(&self.pieces);
-        let chunk = self.directory.add(chunk, *pieces)?;
-        *pieces += len.div_ceil(CHUNK);
-        drop(pieces);
-        self.lane(lane).add(chunk, base, prepared);
+        let found = self.directory.get(chunk);
+        if let Err((error, place)) = found.memory().occupy(place) {
+            self.region.put_back(place);
+            return Err(error);
+        }
+        found.set_record(record);
+        self.directory.add(chunk);
+        let mut state = self.lane(lane);
+        let number = state.add(chunk, base, prepared);
+        found.assign(lane, number);
         Ok(())
     }
 
@@ -397,17 +426,8 @@ impl Shared {
         }
         loop {
             let Some(chunk) = self.lane(lane).start_vacating() else { break };
-            let chunk = self.directory.get(chunk);
-            if chunk.memory().is_sealed() {
-                // Its addresses stay mapped; its pages are given back as others are.
-                self.lane(lane).kept(chunk);
-                break;
-            }
-            // SAFETY: nothing in the chunk is in use, and nobody can take anything of it before it is occupied again.
-            // What was freed in it is past its grace, or somebody vouched for it.
-            let is_vacant = unsafe { chunk.memory().vacate() }.unwrap_or(false);
-            self.lane(lane).occupied(chunk, !is_vacant);
-            if !is_vacant {
+            if !self.vacate(lane, chunk) {
+                self.lane(lane).kept(self.directory.get(chunk));
                 break;
             }
         }
@@ -429,6 +449,29 @@ impl Shared {
                 break;
             }
         }
+    }
+
+    /// Gives the memory of a chunk back in which nothing is in use, and its addresses to all lanes. Says whether that was possible.
+    fn vacate(&self, lane: Lane, chunk: ChunkRef) -> bool {
+        let found = self.directory.get(chunk);
+        // SAFETY: nothing in the chunk is in use, and nobody can take anything of it. What was freed in it is past its
+        // grace, or somebody vouched for it.
+        let place = match unsafe { found.memory().vacate() } {
+            Ok(Some(place)) => place,
+            Ok(None) => {
+                // Sealed: its addresses stay mapped, so it stays what it is, for whoever needs it.
+                self.lane(lane).gave_up(found);
+                // There is room: it was made when the chunk was.
+                lock(&self.spare).push(chunk);
+                return true;
+            }
+            Err(_) => return false,
+        };
+        found.set_record(None);
+        self.directory.remove(chunk);
+        self.lane(lane).gave_up(found);
+        self.region.keep(place);
+        true
     }
 
     /// Makes pages ready that are used for the first time.

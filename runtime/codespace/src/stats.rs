@@ -21,10 +21,8 @@ pub struct Stats {
     pub resident_bytes: usize,
     /// The bytes of what is known about chunks and spans: indexes, maps of free pages and granules.
     pub metadata_bytes: usize,
-    /// Chunks, those included whose memory was given back.
+    /// Chunks that have memory. The addresses of others are kept for later ones.
     pub chunks: usize,
-    /// Chunks that have memory.
-    pub occupied_chunks: usize,
     /// Slots in use.
     pub slots: usize,
 }
@@ -59,7 +57,6 @@ impl CodeSpace {
             ..Stats::default()
         };
         for chunk in shared.directory.chunks() {
-            stats.metadata_bytes += chunk.metadata_bytes();
             for found in chunk.functions() {
                 stats.live += 1;
                 stats.live_bytes += found.len;
@@ -70,7 +67,6 @@ impl CodeSpace {
             stats.metadata_bytes += bytes.metadata;
             stats.resident_bytes += bytes.touched;
             stats.chunks += bytes.chunks;
-            stats.occupied_chunks += bytes.occupied;
         }
         stats
     }
@@ -81,7 +77,7 @@ impl CodeSpace {
         let memories = || shared.directory.chunks().map(|chunk| chunk.memory());
         Report {
             reserved: shared.region.reserved(),
-            rung: memories().map(|memory| memory.place().rung()).max().unwrap_or(Rung::Reserved),
+            rung: memories().filter_map(|memory| memory.rung()).max().unwrap_or(Rung::Reserved),
             tries: shared.region.tries(),
             protection: shared.protection,
             is_sealed: memories().all(|memory| memory.is_sealed()),

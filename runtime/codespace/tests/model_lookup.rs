@@ -44,7 +44,7 @@ mod index {
         pub(crate) fn new(pages: usize, granules: usize) -> Chunk {
             let zero = || [AtomicU64::new(0), AtomicU64::new(0)];
             let trailers = (0..granules).map(|_| zero()).collect();
-            Chunk { marks: Marks::new(pages).expect("there is memory"), trailers }
+            Chunk { marks: Marks::new((0..pages).map(|_| AtomicU64::new(0)).collect()), trailers }
         }
 
         pub(crate) fn number(&self) -> usize {

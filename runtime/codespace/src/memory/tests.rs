@@ -160,12 +160,11 @@ fn a_vacant_chunk_can_only_be_read_and_can_be_occupied_again() {
         let memory = memory(mode, Seal::Off);
         write_and_call(&memory, 7);
         // SAFETY: nobody uses the chunk.
-        assert_eq!(unsafe { memory.vacate() }, Ok(true));
+        let place = unsafe { memory.vacate() }.expect("nothing fails").expect("it is not sealed");
         assert_eq!(access(memory.base() + 7 * PAGE), "r", "{mode:?}");
         assert_eq!(memory.direct(), None);
         assert_write_xor_execute();
-        memory.occupy().expect("memory can be mapped again");
-        memory.occupy().expect("twice does not hurt");
+        memory.occupy(place).expect("memory can be mapped again");
         write_and_call(&memory, 7);
     }
 }
@@ -184,8 +183,8 @@ fn a_dual_chunk_closes_its_file_once_all_of_it_is_prepared() {
     unsafe { memory.give_back(0..half) }.expect("pages can be given back");
     write_and_call(&memory, 1);
     // SAFETY: as above.
-    assert_eq!(unsafe { memory.vacate() }, Ok(true));
-    memory.occupy().expect("memory can be mapped again");
+    let place = unsafe { memory.vacate() }.expect("nothing fails").expect("it is not sealed");
+    memory.occupy(place).expect("memory can be mapped again");
     assert!(memory.state().file.is_some());
 }
 
@@ -208,7 +207,7 @@ fn a_sealed_view_refuses_changes_and_gives_its_memory_back() {
             assert!(system::map_nothing(At::Over(base), len).is_err());
         }
         // SAFETY: nobody uses the chunk.
-        assert_eq!(unsafe { memory.vacate() }, Ok(false), "sealed chunks stay occupied");
+        assert!(unsafe { memory.vacate() }.is_ok_and(|place| place.is_none()), "sealed chunks stay occupied");
         assert!(read(&memory, 0..2 * PAGE).iter().all(|&byte| byte == 0), "but have no memory");
         write_and_call(&memory, 1);
         drop(memory);
@@ -320,8 +319,8 @@ fn each_failing_system_call_is_an_error_and_leaks_nothing() {
                     }
                     memory.write(100, &ANSWER)?;
                     memory.give_back(PAGE..2 * PAGE)?;
-                    memory.vacate()?;
-                    memory.occupy()?;
+                    let place = memory.vacate()?.expect("it is not sealed");
+                    memory.occupy(place).map_err(|(error, _)| error)?;
                     memory
                         .write(0, &[])
                         .or_else(|error| if mode == Protection::Flip { Ok(()) } else { Err(error) })

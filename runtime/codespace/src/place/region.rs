@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::idle::Idle;
 use super::{Found, Home, Place, Rung, Window, anywhere, climb, reserve_in};
 use crate::share::Share;
 use crate::system::{self, Access};
@@ -97,6 +98,8 @@ impl Drop for Reserve {
 #[derive(Debug)]
 pub(crate) struct Region {
     reserve: Option<Share<Reserve>>,
+    /// What chunks have left.
+    idle: Idle,
     /// What later chunks stand near; zero while that is open.
     anchor: AtomicUsize,
     /// The place that was found last beyond the reserve.
@@ -109,6 +112,7 @@ impl Region {
         let mut tries = 0;
         let mut region = Region {
             reserve: None,
+            idle: Idle::default(),
             anchor: AtomicUsize::new(0),
             last: AtomicUsize::new(0),
             tries: AtomicU32::new(0),
@@ -138,7 +142,31 @@ impl Region {
         Ok(region)
     }
 
-    /// A place of `len` bytes, a multiple of [`CHUNK`], at a multiple of it.
+    /// A place for a chunk of `len` bytes, a multiple of [`CHUNK`], at a multiple of it: one that chunks have left, if there is.
+    /// It is given back by [`Region::put_back`].
+    pub(crate) fn take_for_code(&self, len: usize) -> Result<Place, Error> {
+        if let Some(place) = self.idle.take(len) {
+            return Ok(place);
+        }
+        self.idle.promise(len)?;
+        self.take(len).inspect_err(|_| self.idle.take_back_promise(len))
+    }
+
+    /// Takes back what [`Region::take_for_code`] gave: for the next chunk, if one has stood there.
+    pub(crate) fn put_back(&self, place: Place) {
+        if place.is_readable() {
+            self.idle.put(place);
+        } else {
+            self.idle.take_back_promise(place.len);
+        }
+    }
+
+    /// Keeps the place of a chunk whose memory was given back, which can be read, for others.
+    pub(crate) fn keep(&self, place: Place) {
+        self.idle.put(place);
+    }
+
+    /// A place of `len` bytes, a multiple of [`CHUNK`], at a multiple of it, where nothing has stood.
     pub(crate) fn take(&self, len: usize) -> Result<Place, Error> {
         debug_assert!(len > 0 && len.is_multiple_of(CHUNK), "places are whole chunks");
         if let Some(reserve) = &self.reserve
@@ -150,6 +178,7 @@ impl Region {
                 rung: Rung::Reserved,
                 tries: 0,
                 home: Home::Reserve(reserve.clone()),
+                is_readable: false,
             });
         }
         let mut tries = 0;

@@ -14,6 +14,7 @@
 //! What happens when memory runs out has a program of its own, `out_of_memory`, for its allocator.
 
 mod bytes;
+mod emptied;
 mod forks;
 mod limits;
 mod lookups;
