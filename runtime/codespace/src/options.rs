@@ -46,7 +46,7 @@ impl Default for Options {
             seal: Seal::Off,
             packing: Packing::Granules,
             unwind: Unwind::Registered,
-            quarantine_bytes: 256 << 10,
+            quarantine_bytes: 128 << 10,
             domain: Domain::global(),
             pressure: None,
             observers: None,
