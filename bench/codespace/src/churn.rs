@@ -55,28 +55,26 @@ pub(crate) fn run(plan: &Plan, findings: &mut Findings) -> Result<()> {
         first.iter().map(|body| Mapped::new(body).map(Some)).collect::<Result<_>>()?;
     let mut samples = [const { Samples::EMPTY }; 3];
     for round in 0..plan.rounds(40) as u64 {
-        let bodies = bodies(round + 2);
-        let random = || Random::new(round + 1_000);
-        let times = [
-            replace(
-                &mut freed,
-                &bodies,
-                &mut random(),
-                |body| freeing.publish(body),
-                |old| freeing.free(old),
-            )?,
-            replace(
-                &mut retired,
-                &bodies,
-                &mut random(),
-                |body| retiring.publish(body),
-                |old| retiring.retire(old),
-            )?,
-            replace(&mut mapped, &bodies, &mut random(), Mapped::new, |old| {
+        // The first round of a turn finds the caches as another's turn left them, and does not count.
+        let mut times = [0.0; 3];
+        for half in [2 * round, 2 * round + 1] {
+            let (bodies, mut random) = (bodies(half + 2), Random::new(half + 1_000));
+            let publish = |body: &Body| freeing.publish(body);
+            times[0] = replace(&mut freed, &bodies, &mut random, publish, |old| freeing.free(old))?;
+        }
+        for half in [2 * round, 2 * round + 1] {
+            let (bodies, mut random) = (bodies(half + 2), Random::new(half + 1_000));
+            let publish = |body: &Body| retiring.publish(body);
+            times[1] = replace(&mut retired, &bodies, &mut random, publish, |old| retiring.retire(old))?;
+        }
+        for half in [2 * round, 2 * round + 1] {
+            let (bodies, mut random) = (bodies(half + 2), Random::new(half + 1_000));
+            let unmap = |old| {
                 drop(old);
                 Ok(())
-            })?,
-        ];
+            };
+            times[2] = replace(&mut mapped, &bodies, &mut random, Mapped::new, unmap)?;
+        }
         for (samples, time) in samples.iter_mut().zip(times) {
             samples.push(time);
         }
