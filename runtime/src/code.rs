@@ -14,7 +14,7 @@
 //!
 //! The space itself is not handed out: what a lookup finds in it is taken to be a body of ours.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::ptr;
@@ -53,23 +53,45 @@ struct Inner {
     writers: Mutex<Vec<CodeWriter>>,
     /// Participants for threads that have none of their own at hand.
     participants: Mutex<Vec<Participant>>,
-    /// All bodies that are not freed, each with its code until that is retired.
-    bodies: Mutex<BTreeMap<Owner, Option<Code>>>,
+    bodies: Mutex<Bodies>,
     far_jumps: Mutex<FarJumps>,
-    /// Code that is unlinked and could not be retired for want of memory.
-    unretired: Mutex<Vec<Code>>,
+}
+
+/// All bodies that are not freed.
+#[derive(Default)]
+struct Bodies {
+    by_owner: HashMap<Owner, Held>,
+    /// How many are [`Held::Unretired`].
+    unretired: usize,
+}
+
+/// What the table has of a body's code.
+enum Held {
+    Installed(Code),
+    /// It is unlinked and could not be retired for want of memory.
+    Unretired(Code),
+    /// It is retired, or not published yet.
+    Nothing,
 }
 
 /// A body that the table owns, by its address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Owner(usize);
 
 /// Jumps to what is out of reach.
 #[derive(Default)]
 struct FarJumps {
-    by_target: BTreeMap<usize, Vec<FarJump>>,
+    by_target: HashMap<usize, Ways>,
     /// How many batches there are: what they reserved is known to nobody yet, and may have jumps.
     batches: usize,
+}
+
+/// The jumps to one target.
+#[derive(Default)]
+struct Ways {
+    /// Whether the target was code of the space when the first one was made.
+    is_code: bool,
+    jumps: Vec<FarJump>,
 }
 
 /// A jump through a slot.
@@ -83,10 +105,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Keeps something for later, if there is memory.
+fn keep<T>(kept: &mut Vec<T>, one: T) {
+    if kept.try_reserve(1).is_ok() {
+        kept.push(one);
+    }
+}
+
 impl Owner {
     /// Less and more than any.
     pub(crate) const FIRST: Owner = Owner(0);
     pub(crate) const LAST: Owner = Owner(usize::MAX);
+
+    /// Gives a body an address of its own, if there is memory.
+    fn new(body: Body) -> Result<Owner, Error> {
+        let mut room = Vec::new();
+        room.try_reserve_exact(1).map_err(|_| Error::Memory)?;
+        room.push(body);
+        Ok(Owner(Box::into_raw(room.into_boxed_slice()).cast::<Body>().expose_provenance()))
+    }
+
+    /// Drops the body.
+    ///
+    /// # Safety
+    ///
+    /// It was made by [`Owner::new`] and not freed, and nobody has a reference to it.
+    unsafe fn free(self) {
+        let body = ptr::slice_from_raw_parts_mut(ptr::with_exposed_provenance_mut::<Body>(self.0), 1);
+        // SAFETY: the caller's promise; it was a boxed slice of one.
+        drop(unsafe { Box::from_raw(body) });
+    }
 }
 
 /// Passes the space's call for room on to the table.
@@ -140,7 +188,6 @@ impl CodeTable {
             participants: Mutex::default(),
             bodies: Mutex::default(),
             far_jumps: Mutex::default(),
-            unretired: Mutex::default(),
         });
         let _ = relieving.table.set(Arc::downgrade(&inner));
         Ok(CodeTable { inner })
@@ -161,7 +208,7 @@ impl CodeTable {
     /// Ends a batch.
     pub(crate) fn give_back(&self, writer: CodeWriter) {
         lock(&self.inner.far_jumps).batches -= 1;
-        lock(&self.inner.writers).push(writer);
+        keep(&mut lock(&self.inner.writers), writer);
     }
 
     /// Whether an address is one of the space's. Takes no lock and only loads, so a signal handler may ask.
@@ -178,11 +225,13 @@ impl CodeTable {
     /// The code that `pc` lies in; none for jumps that only lead elsewhere. A call may be the last instruction, so for
     /// a return address look the byte before it up.
     pub fn find(&self, pc: usize) -> Option<Located> {
-        let found = self.while_running(|| {
-            // SAFETY: a participant of ours is running, and the body is not used after that.
-            unsafe { self.body_at(pc) }.map(Body::located)
-        });
-        found.ok().flatten()
+        let owner = Owner(self.inner.space.lookup(pc)?.owner);
+        let bodies = lock(&self.inner.bodies);
+        // What the lookup found may be gone, or have been written over just then.
+        bodies.by_owner.get(&owner)?;
+        // SAFETY: the body is one of ours, and is taken off the list, for which the lock is needed, before it is dropped.
+        let located = unsafe { &*ptr::with_exposed_provenance::<Body>(owner.0) }.located();
+        located.range().contains(&pc).then_some(located)
     }
 
     /// The body of the code that `pc` lies in.
@@ -214,7 +263,7 @@ impl CodeTable {
         let running = participant.enter();
         let done = act();
         drop(running);
-        lock(&self.inner.participants).push(participant);
+        keep(&mut lock(&self.inner.participants), participant);
         Ok(done)
     }
 
@@ -225,7 +274,7 @@ impl CodeTable {
 
     /// How many bodies are installed, those included that are retired and not freed yet.
     pub fn len(&self) -> usize {
-        lock(&self.inner.bodies).len()
+        lock(&self.inner.bodies).by_owner.len()
     }
 
     /// Whether nothing is installed.
@@ -257,9 +306,7 @@ impl CodeTable {
     /// [`Error::Memory`] or [`Error::System`]; what was not freed stays.
     pub fn reclaim(&self) -> Result<Reclaimed, Error> {
         lock(&self.inner.writers).iter().for_each(CodeWriter::rest);
-        for code in std::mem::take(&mut *lock(&self.inner.unretired)) {
-            self.retire_code(code);
-        }
+        self.inner.retire_again();
         // One pass for each of the two grace periods.
         let reclaimed = unwind::parked_in_host(|| {
             let first = self.inner.reclaim()?;
@@ -281,20 +328,27 @@ impl CodeTable {
     ///
     /// # Errors
     ///
-    /// As for [`CodeBuf::publish`]: then there is neither.
-    pub(crate) fn publish(&self, buffer: CodeBuf<'_>, body: Box<Body>, name: &str) -> Result<Owner, Error> {
-        let body = Box::into_raw(body);
-        let owner = Owner(body.expose_provenance());
-        match buffer.publish(owner.0) {
+    /// As for [`CodeBuf::publish`], and [`Error::Memory`]: then there is neither.
+    pub(crate) fn publish(&self, buffer: CodeBuf<'_>, body: Body, name: &str) -> Result<Owner, Error> {
+        let owner = Owner::new(body)?;
+        let listed = {
+            let mut bodies = lock(&self.inner.bodies);
+            let room = bodies.by_owner.try_reserve(1);
+            room.map(|()| bodies.by_owner.insert(owner, Held::Nothing)).map_err(|_| Error::Memory)
+        };
+        match listed.and_then(|_| buffer.publish(owner.0)) {
             Ok(code) => {
                 // Without memory for it observers see nothing of it; it runs all the same.
                 let _ = self.inner.space.describe(&code, name, &[]);
-                lock(&self.inner.bodies).insert(owner, Some(code));
+                if let Some(held) = lock(&self.inner.bodies).by_owner.get_mut(&owner) {
+                    *held = Held::Installed(code);
+                }
                 Ok(owner)
             }
             Err(error) => {
-                // SAFETY: just made by `Box::into_raw`; no code leads there.
-                drop(unsafe { Box::from_raw(body) });
+                lock(&self.inner.bodies).by_owner.remove(&owner);
+                // SAFETY: just made, and off the list; no code leads there.
+                unsafe { owner.free() };
                 Err(error)
             }
         }
@@ -302,17 +356,20 @@ impl CodeTable {
 
     /// Retires code that nothing leads to any more, and says how many bytes it has.
     pub(crate) fn retire(&self, Unlinked(owner): Unlinked) -> usize {
-        let code = { lock(&self.inner.bodies).get_mut(&owner).and_then(Option::take) };
-        code.map_or(0, |code| {
-            let len = code.len();
-            self.retire_code(code);
-            len
-        })
-    }
-
-    fn retire_code(&self, code: Code) {
-        if let Err(refused) = self.inner.space.retire(code) {
-            lock(&self.inner.unretired).push(refused.code);
+        let mut bodies = lock(&self.inner.bodies);
+        let Bodies { by_owner, unretired } = &mut *bodies;
+        let Some(held) = by_owner.get_mut(&owner) else { return 0 };
+        match std::mem::replace(held, Held::Nothing) {
+            Held::Installed(code) => {
+                let len = code.len();
+                *held = self.inner.retire_or_keep(code);
+                *unretired += usize::from(matches!(held, Held::Unretired(_)));
+                len
+            }
+            other => {
+                *held = other;
+                0
+            }
         }
     }
 
@@ -322,7 +379,7 @@ impl CodeTable {
             return Some(target);
         }
         let jumps = lock(&self.inner.far_jumps);
-        let mut addresses = jumps.by_target.get(&target)?.iter().map(|jump| jump.code.address());
+        let mut addresses = jumps.by_target.get(&target)?.jumps.iter().map(|jump| jump.code.address());
         addresses.find(|&address| is_near(end, address))
     }
 
@@ -334,9 +391,13 @@ impl CodeTable {
         let address = buffer.address();
         let slot = self.slot(address..address + STUB_LEN, target)?;
         buffer.stub(0, &slot)?;
+        let mut far_jumps = lock(&self.inner.far_jumps);
+        far_jumps.by_target.try_reserve(1).map_err(|_| Error::Memory)?;
+        let is_code = self.inner.space.contains(target);
+        let ways = far_jumps.by_target.entry(target).or_insert(Ways { is_code, jumps: Vec::new() });
+        ways.jumps.try_reserve(1).map_err(|_| Error::Memory)?;
         // Code without an owner has no body.
-        let jump = FarJump { code: buffer.publish(0)?, _slot: slot };
-        lock(&self.inner.far_jumps).by_target.entry(target).or_default().push(jump);
+        ways.jumps.push(FarJump { code: buffer.publish(0)?, _slot: slot });
         Ok(())
     }
 
@@ -371,39 +432,69 @@ impl Inner {
         self.space.reclaim(&mut |found| self.free(Owner(found.owner)))
     }
 
+    /// Retires code, or says that it has to be tried again.
+    fn retire_or_keep(&self, code: Code) -> Held {
+        match self.space.retire(code) {
+            Ok(()) => Held::Nothing,
+            Err(refused) => Held::Unretired(refused.code),
+        }
+    }
+
+    /// Retires what could not be retired before.
+    fn retire_again(&self) {
+        let mut bodies = lock(&self.bodies);
+        let Bodies { by_owner, unretired } = &mut *bodies;
+        if *unretired == 0 {
+            return;
+        }
+        *unretired = 0;
+        for held in by_owner.values_mut() {
+            match std::mem::replace(held, Held::Nothing) {
+                Held::Unretired(code) => *held = self.retire_or_keep(code),
+                other => *held = other,
+            }
+            *unretired += usize::from(matches!(held, Held::Unretired(_)));
+        }
+    }
+
     /// Drops the body of code that was freed.
     fn free(&self, owner: Owner) {
-        let is_ours = { lock(&self.bodies).remove(&owner) }.is_some();
+        let is_ours = { lock(&self.bodies).by_owner.remove(&owner) }.is_some();
         if !is_ours {
             return;
         }
-        // SAFETY: made by `Box::into_raw` in `publish`, and taken off the list of those that are not freed. Whoever looked it up has
-        // left or made a checkpoint since, or the space would not have freed its code.
-        let body = unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Body>(owner.0)) };
+        // SAFETY: just taken off the list of those that are not freed. Whoever looked it up has left or made a checkpoint since, or
+        // the space would not have freed its code.
+        let body = unsafe { &*ptr::with_exposed_provenance::<Body>(owner.0) };
         if let Some(program) = &body.program {
-            program.lock().forget(owner, &body);
+            program.lock().forget(owner, body);
         }
+        // SAFETY: as above; the reference is used no more.
+        unsafe { owner.free() };
     }
 
     /// Frees the jumps that lead to code of the space which is there no more, unless a batch may be about to use them.
     fn free_far_jumps(&self) {
-        let mut jumps = lock(&self.far_jumps);
-        if jumps.batches != 0 {
+        let mut far_jumps = lock(&self.far_jumps);
+        if far_jumps.batches != 0 {
             return;
         }
-        jumps.by_target.retain(|&target, jumps| {
-            if !self.space.contains(target) || self.space.lookup(target).is_some() {
+        far_jumps.by_target.retain(|&target, Ways { is_code, jumps }| {
+            if !*is_code || self.space.lookup(target).is_some() {
                 return true;
             }
-            let stays = |FarJump { code, _slot }: FarJump| {
+            let mut at = 0;
+            while at < jumps.len() {
+                let FarJump { code, _slot } = jumps.remove(at);
                 // SAFETY: where the jump leads nothing is found. There was code of a method's, which was unlinked, with all calls by
                 // this jump, before it was retired, and a grace period has passed since, or a lookup found it; so whoever was
                 // in the jump has gone on. Or it was never installed, as no batch is left that could, and nor was
                 // what calls it. Code with jumps of its own to the target, or with its address, pins it.
-                let freed = unsafe { self.space.free(code) };
-                freed.err().map(|refused| FarJump { code: refused.code, _slot })
-            };
-            *jumps = std::mem::take(jumps).into_iter().filter_map(stays).collect();
+                if let Err(refused) = unsafe { self.space.free(code) } {
+                    jumps.insert(at, FarJump { code: refused.code, _slot });
+                    at += 1;
+                }
+            }
             !jumps.is_empty()
         });
     }
@@ -411,9 +502,9 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for owner in std::mem::take(&mut *lock(&self.bodies)).into_keys() {
-            // SAFETY: made by `Box::into_raw` in `publish` and not freed. Nobody holds a reference to a body without one to the table.
-            drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Body>(owner.0)) });
+        for owner in std::mem::take(&mut *lock(&self.bodies)).by_owner.into_keys() {
+            // SAFETY: it was on the list of those that are not freed. Nobody holds a reference to a body without one to the table.
+            unsafe { owner.free() };
         }
     }
 }
@@ -425,85 +516,4 @@ impl fmt::Debug for CodeTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use dagwood_codegen::Artifact;
-
-    use super::*;
-    use crate::install::{Missing, Subject};
-    use crate::links::Program;
-
-    fn table(options: &Options) -> CodeTable {
-        CodeTable::new(options).expect("there is memory")
-    }
-
-    /// Publishes a function, and says where it starts.
-    fn install(table: &CodeTable) -> (Owner, usize) {
-        let batch = table.batch();
-        let artifact = Artifact { code: vec![0xc3], ..Artifact::default() };
-        let mut pending = batch.reserve(&artifact, Lane::Baseline).expect("there is room");
-        let subject = Subject { method: None, program: None };
-        pending.link(&subject, |_| None, &mut Missing::default()).expect("it refers to nothing");
-        let program = Program::new(0);
-        let published = pending.publish(&subject, Some("returns"), &mut program.lock());
-        let (owner, located) = published.expect("the views are there");
-        (owner, located.start)
-    }
-
-    #[test]
-    fn far_jumps_go_with_what_they_lead_to_and_not_while_a_batch_may_use_them() {
-        let table = table(&Options::default());
-        let writer = table.inner.space.writer();
-        let ((gone, target), (_, kept)) = (install(&table), install(&table));
-        let elsewhere = install as *const () as usize;
-        for target in [target, kept, elsewhere] {
-            table.make_far_jump(&writer, target, Lane::Stubs).expect("there is room");
-        }
-        let live = || table.stats().live;
-        let reclaim = || table.reclaim().expect("the system has a barrier");
-        reclaim();
-        assert_eq!((live(), table.stats().slots), (5, 3), "what they lead to is there");
-        let batch = table.batch();
-        table.retire(Unlinked(gone));
-        while table.inner.space.lookup(target).is_some() || table.stats().waiting != 0 {
-            reclaim();
-        }
-        assert_eq!((live(), table.stats().slots), (4, 3), "the batch may have reserved that address");
-        drop(batch);
-        reclaim();
-        assert_eq!((live(), table.stats().slots), (3, 2));
-        let jumps = lock(&table.inner.far_jumps);
-        assert!(jumps.by_target.keys().copied().eq(if kept < elsewhere {
-            [kept, elsewhere]
-        } else {
-            [elsewhere, kept]
-        }));
-    }
-
-    #[test]
-    fn all_threads_are_asked_whatever_domain_the_options_name() {
-        let own: &'static Domain = Box::leak(Box::new(Domain::new()));
-        let table = table(&Options { domain: own, ..Options::default() });
-        assert!(ptr::eq(table.domain(), Domain::global()));
-    }
-
-    #[test]
-    fn code_is_shown_to_the_observers_of_the_options_unless_others_are_asked_for() {
-        let directory = std::env::temp_dir().join(format!("dagwood-table-{}", std::process::id()));
-        std::fs::create_dir(&directory).expect("there is room for files");
-        let observing = Observing { perf_map: Some(directory.clone()), ..Observing::default() };
-        let observers = Arc::new(Observers::new(&observing).expect("the directory is there"));
-        let options = Options { observers: Some(Arc::clone(&observers)), ..Options::default() };
-        let (shown, other) = (table(&options), table(&Options::default()));
-        let (_, address) = install(&shown);
-        install(&other);
-        observers.flush().expect("there is room for files");
-        let map = directory.join(format!("perf-{}.map", std::process::id()));
-        let lines = std::fs::read_to_string(&map).expect("it was made");
-        assert_eq!(lines, format!("{address:x} 1 returns\n"));
-        assert!(other.observers().is_none());
-        let own = CodeTable::observed(&options, &observing).expect("the directory is there");
-        assert!(own.observers().is_some_and(|own| !ptr::eq(own, &*observers)));
-        drop((shown, own, observers));
-        std::fs::remove_dir_all(&directory).expect("it was made");
-    }
-}
+mod tests;

@@ -160,7 +160,9 @@ impl<'t> Batch<'t> {
             end: edge.end,
             frequency: edge.frequency,
         };
-        let hot: Vec<HotEdge> = artifact.back_edges.iter().map(edge).collect();
+        let mut hot = Vec::new();
+        hot.try_reserve_exact(artifact.back_edges.len()).map_err(|_| Error::Memory)?;
+        hot.extend(artifact.back_edges.iter().map(edge));
         let layout =
             Layout { size: artifact.code.len(), align: artifact.align.max(1) as usize, lane, hot: &hot };
         let buffer = self.writer().reserve(&layout)?;
@@ -264,7 +266,8 @@ impl Pending<'_> {
             _ => resolve(target).ok_or(InstallError::Unresolved { target }),
         };
         self.buffer.bytes_mut().copy_from_slice(&artifact.code);
-        self.filled = Filled { sites: artifact.sites.clone(), ..Filled::default() };
+        self.filled = Filled { sites: copied(&artifact.sites)?, ..Filled::default() };
+        self.filled.calls.try_reserve_exact(artifact.calls.len()).map_err(|_| Error::Memory)?;
         let mut words = BTreeMap::new();
         for reloc in &artifact.relocs {
             let address = address_of(reloc.target)?;
@@ -277,6 +280,7 @@ impl Pending<'_> {
                 RelocKind::Load => self.fill_load(reloc, address, &mut words)?,
             }
         }
+        self.filled.slots.try_reserve(words.len()).map_err(|_| Error::Memory)?;
         self.filled.slots.extend(words.into_values().map(Arc::new));
         let mut slots = BTreeMap::new();
         for call in &artifact.calls {
@@ -374,6 +378,7 @@ impl Pending<'_> {
             }
             self.filled.calls.push(Outgoing { callee, redirect, target: address });
         } else if let Redirect::Slot(_, slot) = redirect {
+            self.filled.slots.try_reserve(1).map_err(|_| Error::Memory)?;
             self.filled.slots.push(slot);
         }
         Ok(())
@@ -399,7 +404,7 @@ impl Pending<'_> {
         name: Option<&str>,
         links: &mut Links,
     ) -> Result<(Owner, Located), Error> {
-        let calls = self.filled.calls.clone();
+        let calls = copied(&self.filled.calls)?;
         let (owner, located) = self.publish_body(subject, name)?;
         links.register(owner, located.start, calls);
         Ok((owner, located))
@@ -413,15 +418,23 @@ impl Pending<'_> {
             method: subject.method,
             frame_size: self.artifact.frame_size,
             sites: sites.into_boxed_slice(),
-            handlers: self.artifact.handlers.clone().into_boxed_slice(),
+            handlers: copied(&self.artifact.handlers)?.into_boxed_slice(),
             program: subject.program.cloned(),
             calls: calls.into_boxed_slice(),
             _slots: slots.into_boxed_slice(),
         };
         let located = body.located();
-        let owner = self.table.publish(self.buffer, Box::new(body), name.unwrap_or("entry shim"))?;
+        let owner = self.table.publish(self.buffer, body, name.unwrap_or("entry shim"))?;
         Ok((owner, located))
     }
+}
+
+/// A copy, if there is memory.
+fn copied<T: Clone>(items: &[T]) -> Result<Vec<T>, Error> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(items.len()).map_err(|_| Error::Memory)?;
+    copy.extend_from_slice(items);
+    Ok(copy)
 }
 
 /// Whether every offset and range that an artifact names is one of its own.
