@@ -17,8 +17,8 @@ use crate::record::UnwindRecord;
 use crate::share::Share;
 use crate::slot::Slots;
 use crate::{
-    CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Observers, Options, PAGE, Packing,
-    Pressure, Protection, Refused, SPAN, Seal, Slot, Unwind, place, system,
+    CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Layout, Observers, Options, PAGE,
+    Packing, Pressure, Protection, Refused, SPAN, Seal, Slot, Unwind, place, system,
 };
 
 /// The most pieces of 2 MiB that a directory has room for: 128 GiB.
@@ -130,6 +130,19 @@ impl CodeSpace {
     /// A writer, which reserves and publishes code. Each thread that does should have one of its own.
     pub fn writer(&self) -> CodeWriter {
         CodeWriter::new(self.clone())
+    }
+
+    /// Places code that runs the same wherever it stands, in one call, with zero as its owner: for those who emit little, and
+    /// let nothing be known about it. It takes a lock, and a span for as long as it lasts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CodeWriter::reserve`] and [`CodeBuf::publish`](crate::CodeBuf::publish).
+    pub fn alloc(&self, code: &[u8]) -> Result<Code, Error> {
+        let writer = self.writer();
+        let mut buffer = writer.reserve(&Layout::new(code.len()))?;
+        buffer.bytes_mut().copy_from_slice(code);
+        buffer.publish(0)
     }
 
     /// The published code that `pc` lies in. Takes no lock and only loads, so a signal handler may call it.

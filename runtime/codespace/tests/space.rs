@@ -64,6 +64,24 @@ fn code_is_published_found_and_freed_in_each_protection_and_packing() {
     }
 }
 
+#[test]
+fn one_call_places_code_and_one_frees_it() {
+    let space = space();
+    let mut code: Vec<Code> =
+        (0..3000).map(|value| space.alloc(&returns(value)).expect("there is room")).collect();
+    assert!((0..3000).all(|value| call(&code[value as usize]) == value));
+    let used = space.stats().used_bytes;
+    for code in &mut code {
+        let next = space.alloc(&returns(7)).expect("there is room");
+        let old = std::mem::replace(code, next);
+        // SAFETY: nobody runs it.
+        assert_eq!(unsafe { space.free(old) }, Ok(0));
+    }
+    assert!(code.iter().all(|code| call(code) == 7));
+    assert!(space.stats().used_bytes <= used + 2 * (64 << 10), "what was freed was used again");
+    assert!(matches!(space.alloc(&[]), Err(Error::Size { asked: 0, .. })));
+}
+
 fn space() -> CodeSpace {
     CodeSpace::new(&Options::default()).expect("the system allows it")
 }
