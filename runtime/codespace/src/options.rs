@@ -13,7 +13,8 @@ pub struct Options {
     /// The bytes of addresses that are reserved at the start, so that later code stands together; rounded up to whole
     /// chunks, zero for none. They cost no memory.
     pub reserve_bytes: usize,
-    /// The most bytes of spans and large functions that may be in use at once.
+    /// The most bytes of spans and large functions that may be in use at once. Slots are not counted, nor is what is known about
+    /// code.
     pub max_bytes: usize,
     /// How code is written while it must never be writable and executable at once.
     pub protection: Protection,
@@ -212,7 +213,8 @@ impl Lane {
 /// ```
 pub trait Pressure: Send + Sync {
     /// `bytes` more are wanted, and the space's limit or the system refuses them. The owner may retire code and reclaim it
-    /// here; no lock is held. It is asked a bounded number of times for one allocation.
+    /// here; no lock is held. It is asked a bounded number of times for one allocation. What it allocates itself fails if there is no
+    /// room: a thread that asks is not asked again, by whatever space.
     fn relieve(&self, space: &CodeSpace, bytes: usize) -> Relief;
 }
 

@@ -24,6 +24,10 @@ use crate::{Code, CodeSpace, CodeWriter, Error, GRANULE, INT3, Lane, Refused, SP
 /// What part of what makes a reclaim worthwhile has to be new.
 const FRESH: usize = 4;
 
+/// So many functions may be freed by allocations and not told yet. Beyond that allocations reclaim nothing, so that an owner who
+/// never reclaims runs out of room, not of memory.
+const UNTOLD_MAX: usize = 1 << 16;
+
 /// The least average length of ascending stretches that are not sorted.
 const STRETCH: usize = 32;
 
@@ -47,7 +51,8 @@ impl CodeSpace {
     /// Code goes through two grace periods. The first call after it was retired makes lookups find it no more, if no thread
     /// runs it; the next one frees it, if each thread that may have looked it up has left since or named what it needs. An
     /// allocation that finds no room reclaims too; what it frees is said to the next call's `freed`, so that an address said
-    /// there may already be that of other code: the owner tells which code it was.
+    /// there may already be that of other code: the owner tells which code it was. Once allocations have
+    /// freed 65,536 functions that were not told, they free no more before this is called.
     ///
     /// # Errors
     ///
@@ -82,6 +87,9 @@ impl CodeWriter {
     pub(crate) fn reclaim_untold(&self) -> Result<(), Error> {
         self.flush()?;
         let shared = self.space().shared();
+        if lock(&shared.untold).len() >= UNTOLD_MAX {
+            return Ok(());
+        }
         let mut ready = Ready::new(shared, Some(self))?;
         let mut untold = lock(&shared.untold);
         untold.try_reserve(ready.filled).map_err(|_| Error::Memory)?;

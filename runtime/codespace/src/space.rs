@@ -117,6 +117,8 @@ impl CodeSpace {
             }
             shared.protection = Protection::Flip;
             shared.settle_protection();
+            // What it knows of the first chunk is for another protection.
+            shared.directory = Directory::new(pieces)?;
             shared.grow(Lane::Baseline, 1)?;
         }
         Ok(CodeSpace(Share::new(shared)?))

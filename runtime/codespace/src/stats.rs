@@ -15,6 +15,8 @@ pub struct Stats {
     pub waiting: usize,
     /// Their bytes.
     pub waiting_bytes: usize,
+    /// Functions that an allocation freed and that are to be told at the next reclaim.
+    pub untold: usize,
     /// The bytes of spans and of the pages of large functions that are in use: what [`crate::Options::max_bytes`] limits.
     pub used_bytes: usize,
     /// The bytes of pages that have memory. What a writer's spans got since it has them is not counted yet.
@@ -51,6 +53,7 @@ impl CodeSpace {
         let mut stats = Stats {
             waiting: shared.quarantine.len(),
             waiting_bytes: shared.quarantine.bytes(),
+            untold: space::lock(&shared.untold).len(),
             used_bytes: shared.used(),
             slots: shared.slots.count().1,
             metadata_bytes: shared.directory.metadata_bytes(),

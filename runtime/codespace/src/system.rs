@@ -23,7 +23,8 @@ const EXECUTE: &str = "map memory for executing";
 /// Whether the error says that the system allows no executable memory files, so that pages have to be flipped.
 pub(crate) fn is_refusal(error: &Error) -> bool {
     let Error::System { attempt, errno } = *error else { return false };
-    let refused = [Errno::ACCESS, Errno::PERM, Errno::NOSYS].map(Errno::raw_os_error).contains(&errno);
+    let refused =
+        [Errno::ACCESS, Errno::PERM, Errno::NOSYS, Errno::FBIG].map(Errno::raw_os_error).contains(&errno);
     refused && [CREATE, EXECUTE].contains(&attempt)
 }
 
@@ -230,9 +231,14 @@ pub(crate) unsafe fn seal(base: usize, len: usize) -> Result<(), Error> {
     }
 }
 
-/// A file in memory of `len` bytes that may be mapped for executing.
+/// A file in memory of `len` bytes that may be mapped for executing. That the process's limit on files does not allow as many counts
+/// as a refusal.
 pub(crate) fn memory_file(len: usize) -> Result<OwnedFd, Error> {
     may_fail(CREATE)?;
+    // Making a file longer than it may be is a signal, which ends the process.
+    if len as u64 > file_limit() {
+        return Err(Error::system(CREATE)(Errno::FBIG));
+    }
     let create = |flags| rustix::fs::memfd_create("dagwood-code", flags);
     let file = match create(MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
         // Systems before 6.3 do not know the flag, and allow what it asks for.
@@ -242,6 +248,14 @@ pub(crate) fn memory_file(len: usize) -> Result<OwnedFd, Error> {
     .map_err(Error::system(CREATE))?;
     resize(&file, len)?;
     Ok(file)
+}
+
+/// The most bytes that a file of this process may have.
+fn file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointer is to what the call fills. It cannot fail for this limit; if it did there would be none.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    limit.rlim_cur
 }
 
 /// Makes a file `len` bytes long. Mappings beyond its end cannot be used: touching them is a `SIGBUS`.

@@ -31,6 +31,27 @@ const BATCH: usize = 256;
 /// How often one allocation asks for room.
 const PLEAS: usize = 8;
 
+thread_local! {
+    /// Whether this thread is asking somebody to make room.
+    static IS_ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, its thread is asking somebody to make room. What that one allocates meanwhile is refused if there is no
+/// room: nobody is asked within an answer.
+struct Asking;
+
+impl Asking {
+    fn begin() -> Option<Asking> {
+        (!IS_ASKING.replace(true)).then(|| Asking)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        IS_ASKING.set(false);
+    }
+}
+
 /// Reserves and publishes code. One thread uses it at a time; it may be sent to another. Dropping it gives its spans back.
 pub struct CodeWriter {
     space: CodeSpace,
@@ -207,7 +228,9 @@ impl CodeWriter {
             }
         }
         let mut error = error;
-        if let Some(pressure) = &self.space.shared().pressure {
+        if let Some(pressure) = &self.space.shared().pressure
+            && let Some(_asking) = Asking::begin()
+        {
             for _ in 0..PLEAS {
                 if pressure.relieve(&self.space, need.granules * GRANULE) == Relief::GiveUp {
                     break;

@@ -231,3 +231,18 @@ fn slots_and_patches_that_the_system_refuses_leave_what_was() {
         }
     });
 }
+
+/// Beyond the limit the system would end the process with a signal.
+#[test]
+fn a_limit_on_the_length_of_files_refuses_memory_files_and_ends_nothing() {
+    alone("space::tests::a_limit_on_the_length_of_files_refuses_memory_files_and_ends_nothing", || {
+        let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the pointer is to a limit; the process runs only this test.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+        let refused = CodeSpace::new(&options(Protection::Dual)).expect_err("a chunk has 2 MiB");
+        assert!(matches!(refused, Error::System { errno: libc::EFBIG, .. }), "{refused:?}");
+        let space = CodeSpace::new(&Options::default()).expect("pages can be flipped");
+        assert_eq!(space.protection(), Protection::Flip);
+        assert_runs(&fill(space.writer().reserve(&Layout::new(100)).expect("there is room")));
+    });
+}

@@ -97,6 +97,65 @@ fn without_anybody_to_ask_a_full_space_fails_and_goes_on_once_code_is_retired() 
     }
 }
 
+/// Needs room itself in order to make room.
+#[derive(Default)]
+struct Reserving {
+    asked: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Pressure for Reserving {
+    fn relieve(&self, space: &CodeSpace, _: usize) -> Relief {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let refused = space.writer().reserve(&Layout::new(60_000)).map(drop);
+        self.refused.fetch_add(usize::from(matches!(refused, Err(Error::Full { .. }))), Ordering::Relaxed);
+        Relief::TryAgain
+    }
+}
+
+#[test]
+fn whoever_is_asked_for_room_and_needs_some_is_refused_and_not_asked_again() {
+    let _turn = turn();
+    for mode in Mode::all() {
+        let reserving = Arc::new(Reserving::default());
+        let pressure = Arc::clone(&reserving) as Arc<dyn Pressure>;
+        let options = Options { max_bytes: 64 << 10, pressure: Some(pressure), ..mode.options() };
+        let space = CodeSpace::new(&options).expect("allowed");
+        let writer = space.writer();
+        let _first = place(&writer, &returns(1, 60_000), Lane::Baseline, 0);
+        for round in 1..3 {
+            let full = writer.reserve(&Layout::new(60_000)).expect_err("there is room for one");
+            assert!(matches!(full, Error::Full { .. }), "{mode}: {full:?}");
+            let asked = reserving.asked.load(Ordering::Relaxed);
+            assert_eq!(asked, reserving.refused.load(Ordering::Relaxed), "{mode}");
+            assert!((round..=16 * round).contains(&asked), "{mode}: asked {asked} times");
+        }
+    }
+}
+
+#[test]
+fn an_owner_who_never_reclaims_runs_out_of_room_and_goes_on_when_it_does() {
+    let _turn = turn();
+    let space = CodeSpace::new(&Options { max_bytes: 1 << 20, ..Mode::first().options() }).expect("allowed");
+    let writer = space.writer();
+    let full = loop {
+        match writer.reserve(&Layout::new(40)) {
+            Ok(buffer) => {
+                let code = buffer.publish(0).expect("the system lets code be written");
+                writer.retire(code).expect("it is the space's");
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, Error::Full { .. }), "{full:?}");
+    let untold = space.stats().untold;
+    assert!((1 << 16..1 << 17).contains(&untold), "{untold} functions");
+    let reclaimed = writer.reclaim(&mut |_| {}).expect("nothing fails");
+    assert!(reclaimed.freed >= untold && space.stats().untold == 0);
+    let code = place(&writer, &returns(1, 40), Lane::Baseline, 0);
+    assert_eq!(call(code.address()), 1);
+}
+
 /// Runs this program again, where the system denies what `MemoryDenyWriteExecute` of systemd does.
 #[test]
 fn all_of_this_holds_in_a_process_that_may_make_nothing_executable_that_was_writable() {
