@@ -55,6 +55,10 @@ impl Limits {
             let threads = text.parse().ok().filter(|threads: &NonZeroUsize| threads.get() <= MAX_THREADS);
             threads.ok_or("a number from 1 to 1024")
         })?;
+        let jitdump = matches.value("--jitdump");
+        if jitdump.is_some_and(|directory| directory.is_empty()) {
+            return Err(matches.usage("--jitdump takes a directory, not ``"));
+        }
         Ok(Limits {
             fuel: matches.read("--fuel", args::count)?,
             timeout: matches.read("--timeout", args::duration)?,
@@ -62,7 +66,7 @@ impl Limits {
             threads,
             observe: Observing {
                 perf_map: matches.has("--perf-map").then(|| Observing::PERF_MAP_DIRECTORY.into()),
-                jitdump: matches.value("--jitdump").map(Into::into),
+                jitdump: jitdump.map(Into::into),
                 gdb: if matches.has("--gdb") { Gdb::Registered } else { Gdb::Off },
             },
         })

@@ -149,4 +149,6 @@ fn profilers_and_debuggers_see_functions_by_their_names() {
     assert!(dumped.windows(4).any(|name| name == b"add\0"), "functions have their names");
     crate::rig::dagwood(&["run", "--jitdump", "/nowhere", "--invoke", "add", NUMBERS, "2", "3"])
         .badly(1, &["cannot open a file for a profiler"]);
+    crate::rig::dagwood(&["run", "--jitdump", "", "--invoke", "add", NUMBERS, "2", "3"])
+        .badly(2, &["--jitdump takes a directory"]);
 }
