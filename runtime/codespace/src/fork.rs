@@ -5,12 +5,13 @@
 //! ```
 //!
 //! A forked process has no write views, and shares the memory of its parent's code: writing there would be a fault, or would
-//! change what the parent runs. So writers ask here first; it costs one load. The word is counted up, so that a forked process may
+//! change what the parent runs. Nor has it the parent's other threads: what they were in the middle of is left behind. So writers ask here first; it costs one load. The word is counted up, so that a forked process may
 //! make spaces of its own.
 
+use std::arch::asm;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use crate::{Error, PAGE, system};
 
@@ -47,6 +48,66 @@ impl Process {
         // SAFETY: whoever has a `Process` got it from `this`, which has made the word; it is mapped for good.
         unsafe { &*WORD.load(Ordering::Relaxed) }.load(Ordering::Relaxed) != self.0
     }
+}
+
+/// How many forks lie between this process and the first one that counted, and the thread that survived the last.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+static SURVIVOR: AtomicUsize = AtomicUsize::new(0);
+
+/// How many bits of a [`Stamp`] are for the forks.
+const FORK_BITS: u32 = 16;
+
+/// What no two threads of a process have in common: where the thread's own data lies.
+#[inline]
+fn thread() -> usize {
+    let thread: usize;
+    // SAFETY: on x86-64 Linux the first word of a thread's own data is its address.
+    unsafe { asm!("mov {}, fs:0", out(reg) thread, options(nostack, preserves_flags, readonly, pure)) };
+    thread
+}
+
+/// How many forks there were before this process; counted from the first call on.
+pub(crate) fn forks() -> usize {
+    extern "C" fn survived() {
+        SURVIVOR.store(thread(), Ordering::Relaxed);
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static COUNTING: Once = Once::new();
+    COUNTING.call_once(|| {
+        // SAFETY: the function only stores to atomics, as one may that runs in a forked process. Without memory for it none
+        // is counted: then other threads of the parent are taken to be there still.
+        let _ = unsafe { libc::pthread_atfork(None, None, Some(survived)) };
+    });
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Which thread did something last, and in which process.
+#[derive(Debug)]
+pub(crate) struct Stamp(AtomicUsize);
+
+impl Stamp {
+    pub(crate) fn new() -> Stamp {
+        Stamp(AtomicUsize::new(0))
+    }
+
+    /// It was this thread.
+    #[inline]
+    pub(crate) fn set(&self) {
+        // Addresses have 47 bits.
+        self.0.store(thread() << FORK_BITS | low_bits(FORKS.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// Whether that thread was left behind in a process from which this one was forked.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        let stamp = self.0.load(Ordering::Relaxed);
+        low_bits(stamp) != low_bits(FORKS.load(Ordering::Relaxed))
+            && stamp >> FORK_BITS != SURVIVOR.load(Ordering::Relaxed)
+    }
+}
+
+#[inline]
+fn low_bits(forks: usize) -> usize {
+    forks & ((1 << FORK_BITS) - 1)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use std::sync::atomic::{Ordering::SeqCst, compiler_fence, fence};
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
+pub(crate) use crate::fork::{Stamp, forks};
 pub(crate) use crate::system::{BarrierCall, barrier, register_barrier};
 
 /// Locks. A panic of somebody who held the lock is no obstacle: nothing under these locks runs foreign code, and each

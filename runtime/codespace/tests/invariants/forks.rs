@@ -2,8 +2,11 @@
 
 use std::fmt::Debug;
 use std::ptr;
+use std::sync::mpsc;
 
-use dagwood_codespace::{CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Error, Lane, Layout, Patching};
+use dagwood_codespace::{
+    CallSite, Code, CodeBuf, CodeSpace, CodeWriter, Domain, Error, Lane, Layout, Options, Patching,
+};
 
 use crate::world::{INT3, Mode, bytes_at, call, mappings, place, reclaim_all, returns, run, turn};
 
@@ -161,4 +164,47 @@ fn act_in_child(findings: &mut Findings, mode: Mode, scene: &Scene<'_>) {
     let own = mode.space();
     let code = place(&own.writer(), &returns(5, 10), Lane::Baseline, 0);
     findings.expect(call(code.address()) == 5, "a space of the child's own");
+}
+
+/// Frees a function in a space of the process's own; says how many were freed.
+fn freed_in_own_space(space: &CodeSpace) -> usize {
+    let writer = space.writer();
+    let code = place(&writer, &returns(1, 100), Lane::Baseline, 0);
+    writer.retire(code).expect("it is the space's");
+    let mut freed = 0;
+    (0..4).for_each(|_| drop(writer.reclaim(&mut |_| freed += 1)));
+    freed
+}
+
+#[test]
+fn in_a_forked_process_only_the_thread_that_forked_holds_code_up() {
+    let _turn = turn();
+    let (entered, has_entered) = mpsc::channel();
+    let (done, is_done) = mpsc::channel::<()>();
+    let running = std::thread::spawn(move || {
+        let participants = [(), ()].map(|()| Domain::global().join().expect("there is memory"));
+        let _running = participants[0].enter();
+        let _parked = participants[1].enter();
+        entered.send(()).expect("somebody waits");
+        // SAFETY: the thread is in no code.
+        unsafe { participants[1].park([5], || drop(is_done.recv())) };
+    });
+    has_entered.recv().expect("the thread enters");
+    let own = Domain::global().join().expect("there is memory");
+    let session = own.enter();
+    let parent = CodeSpace::new(&Options::default()).expect("allowed");
+    assert_eq!(freed_in_own_space(&parent), 0, "two threads are running");
+    let found = in_child(|findings| {
+        let space = CodeSpace::new(&Options::default()).expect("allowed");
+        findings.expect(freed_in_own_space(&space) == 0, "this thread is still running");
+        drop(session);
+        findings.expect(freed_in_own_space(&space) == 2, "the other one is not there");
+        let again = own.enter();
+        findings.expect(freed_in_own_space(&space) == 0, "it may enter again");
+        drop(again);
+    });
+    assert_eq!(found, "");
+    drop(done);
+    running.join().expect("it ends");
+    assert_eq!(freed_in_own_space(&parent), 2, "the parent goes on");
 }

@@ -58,6 +58,26 @@ impl AtomicU64 {
     }
 }
 
+/// Nothing forks here.
+pub(crate) fn forks() -> usize {
+    0
+}
+
+#[derive(Debug)]
+pub(crate) struct Stamp;
+
+impl Stamp {
+    pub(crate) fn new() -> Stamp {
+        Stamp
+    }
+
+    pub(crate) fn set(&self) {}
+
+    pub(crate) fn is_left_behind(&self) -> bool {
+        false
+    }
+}
+
 #[derive(Clone, Copy)]
 pub(crate) struct BarrierCall;
 
