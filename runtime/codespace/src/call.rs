@@ -24,6 +24,8 @@
 //! Everything here is a function of bytes and addresses. What is near is measured as the processor does it, modulo 2⁶⁴ from
 //! the end of the instruction.
 
+pub(crate) mod slot;
+
 use crate::{Error, INT3};
 
 /// The shortest window: what a call through a slot takes.

@@ -1,10 +1,15 @@
 //! Published code, as its owner holds it.
 
+pub(crate) mod buffer;
+pub(crate) mod placing;
+pub(crate) mod reclaim;
+pub(crate) mod writer;
+
 use std::fmt;
 
 use crate::Error;
-use crate::index::Chunk;
-use crate::quarantine::Extent;
+use crate::grace::quarantine::Extent;
+use crate::heap::index::Chunk;
 
 /// Published code. There is one value for each function: retiring it takes the value, so that nothing can be retired twice.
 /// Dropping it leaves the function where it is until its space is dropped.

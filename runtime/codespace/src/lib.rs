@@ -88,77 +88,46 @@ compile_error!(
     "Dagwood makes machine code for Linux on x86-64 with the GNU C library, and for nothing else yet"
 );
 
-#[cfg(feature = "gdb")]
-mod batch;
-mod bits;
-mod buffer;
 mod call;
-mod classes;
 mod code;
-#[cfg(feature = "gdb")]
-mod dwarf;
-#[cfg(feature = "gdb")]
-mod elf;
-mod encode;
 mod error;
-mod file;
-mod fork;
-#[cfg(feature = "gdb")]
-mod gdb;
 mod grace;
-mod hot;
-mod index;
-mod jitdump;
-mod lane;
-mod maps;
-mod marks;
+mod heap;
 mod memory;
 mod observe;
 mod options;
-mod pages;
-mod perf;
-mod place;
-mod placing;
-mod pool;
-mod quarantine;
-mod reclaim;
-mod record;
-mod share;
-mod slot;
 mod space;
-mod span;
 mod stats;
 mod sync;
 mod system;
 #[cfg(test)]
 mod testing;
-mod writer;
 
 // Not in their files, which the model tests include.
 #[cfg(test)]
 #[path = "grace/tests.rs"]
 mod grace_tests;
 #[cfg(test)]
-#[path = "quarantine/tests.rs"]
+#[path = "grace/quarantine/tests.rs"]
 mod quarantine_tests;
 
-pub use buffer::{CodeBuf, Layout};
+pub use call::slot::Slot;
 pub use call::{
     CallForm, CallSite, LoadForm, Patching, Reach, STUB_LEN, WINDOW_MAX, WINDOW_MIN, WINDOW_MIN_PATCHED,
 };
+pub use code::buffer::{CodeBuf, Layout};
+pub use code::reclaim::Reclaimed;
+pub use code::writer::CodeWriter;
 pub use code::{Code, Refused};
 pub use error::Error;
-pub use grace::{Ask, Barrier, Domain, Participant, Running};
-pub use hot::HotEdge;
-pub use index::Found;
+pub use grace::domain::{Ask, Barrier, Domain, Participant, Running};
+pub use heap::hot::HotEdge;
+pub use heap::index::Found;
+pub use memory::place::{Reservation, Rung, reserve_near};
 pub use observe::{FILE_BYTES, Gdb, LINES, LineEntry, NAME_BYTES, Observed, Observers, Observing};
 pub use options::{Fallback, Lane, Options, Packing, Placement, Pressure, Protection, Relief, Seal, Unwind};
-pub use place::{Reservation, Rung, reserve_near};
-pub use reclaim::Reclaimed;
-pub use slot::Slot;
 pub use space::CodeSpace;
 pub use stats::{Report, Stats};
-pub use writer::CodeWriter;
 
 /// Functions lie on lines of this many bytes that they share with no other, so that writing one disturbs nobody who runs
 /// another.

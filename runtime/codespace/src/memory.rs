@@ -38,6 +38,9 @@
 //! Whether a range of bytes may be written is decided one level up, where each range has one holder; so the
 //! functions that write are unsafe and say whom they trust.
 
+pub(crate) mod place;
+pub(crate) mod pool;
+
 use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -47,8 +50,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
 
-use crate::fork::Process;
-use crate::place::{Place, Random, Rung};
+use crate::memory::place::{Place, Random, Rung};
+use crate::system::fork::Process;
 use crate::system::{self, Access, At};
 use crate::{Error, INT3, PAGE, Protection, Seal};
 

@@ -23,6 +23,20 @@
 //! **Cost**, with a flush for each 3,000 functions of 450 bytes: 45 ns a function for the perf map, 120 for gdb while no debugger
 //! is there, a microsecond for jitdump, of which most is the system's writing of the bytes.
 
+#[cfg(feature = "gdb")]
+pub(crate) mod batch;
+#[cfg(feature = "gdb")]
+pub(crate) mod dwarf;
+#[cfg(feature = "gdb")]
+pub(crate) mod elf;
+pub(crate) mod encode;
+pub(crate) mod file;
+#[cfg(feature = "gdb")]
+pub(crate) mod gdb;
+pub(crate) mod jitdump;
+pub(crate) mod perf;
+pub(crate) mod record;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -30,9 +44,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Error;
 #[cfg(feature = "gdb")]
-use crate::gdb::GdbSymbols;
-use crate::jitdump::JitDump;
-use crate::perf::PerfMap;
+use crate::observe::gdb::GdbSymbols;
+use crate::observe::jitdump::JitDump;
+use crate::observe::perf::PerfMap;
 use crate::{Code, CodeSpace};
 
 /// The most bytes that observers see of a function's name; more are cut off between two characters.

@@ -5,20 +5,21 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::classes::{self, PACKED_MAX};
+use crate::call::slot::Slots;
 use crate::code::Retired;
-use crate::fork::Process;
-use crate::index::{Chunk, ChunkRef, Directory, Found};
-use crate::lane::{LaneState, Lease, TakenPages};
+use crate::grace::quarantine::Quarantine;
+use crate::heap::classes::{self, PACKED_MAX};
+use crate::heap::index::{Chunk, ChunkRef, Directory, Found};
+use crate::heap::lane::{LaneState, Lease, TakenPages};
 use crate::memory::Memory;
+use crate::memory::place;
+use crate::observe::record::UnwindRecord;
 use crate::options::Fallback;
-use crate::quarantine::Quarantine;
-use crate::record::UnwindRecord;
-use crate::share::Share;
-use crate::slot::Slots;
+use crate::system::fork::Process;
+use crate::system::share::Share;
 use crate::{
     CHUNK, CallSite, Code, CodeWriter, Domain, Error, GRANULE, Lane, Layout, Observers, Options, PAGE,
-    Packing, Pressure, Protection, Refused, SPAN, Seal, Slot, Unwind, place, system,
+    Packing, Pressure, Protection, Refused, SPAN, Seal, Slot, Unwind, system,
 };
 
 /// The most pieces of 2 MiB that a directory has room for: 128 GiB.
@@ -370,7 +371,7 @@ impl Shared {
         let len =
             pages.checked_add(1).and_then(|pages| pages.checked_mul(PAGE)?.checked_next_multiple_of(CHUNK));
         let len =
-            len.ok_or(Error::Size { asked: pages.saturating_mul(PAGE), limit: crate::index::LEN_MAX })?;
+            len.ok_or(Error::Size { asked: pages.saturating_mul(PAGE), limit: crate::heap::index::LEN_MAX })?;
         self.directory.promise(len)?;
         self.add_chunk(lane, len).inspect_err(|_| self.directory.take_back_promise(len))
     }

@@ -1,4 +1,4 @@
-//! What [`crate::grace`], [`crate::quarantine`] and their like take from the machine: atomics, locks and barriers.
+//! What [`crate::grace::domain`], [`crate::grace::quarantine`] and their like take from the machine: atomics, locks and barriers.
 //!
 //! Those files name nothing else of the kind, so that a test can compile them a second time against a model of the
 //! machine that tries every order of things (`tests/model_*.rs`). Each model offers the names of this file.
@@ -20,7 +20,7 @@ use std::sync::atomic::{Ordering::SeqCst, compiler_fence, fence};
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-pub(crate) use crate::fork::{Stamp, forks};
+pub(crate) use crate::system::fork::{Stamp, forks};
 pub(crate) use crate::system::{BarrierCall, barrier, register_barrier};
 
 /// Locks. A panic of somebody who held the lock is no obstacle: nothing under these locks runs foreign code, and each

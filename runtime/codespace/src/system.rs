@@ -5,6 +5,10 @@
 //!
 //! Addresses are `usize` here; what they point to is the business of [`crate::memory`].
 
+pub(crate) mod fork;
+pub(crate) mod maps;
+pub(crate) mod share;
+
 use std::ffi::c_void;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::process::Command;
 
-use crate::maps::{self, Mapping};
+use crate::system::maps::{self, Mapping};
 
 /// Tells a test that it runs alone.
 const ALONE: &str = "DAGWOOD_CODESPACE_ALONE";

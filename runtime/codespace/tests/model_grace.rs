@@ -6,19 +6,24 @@
 
 #![allow(dead_code, unreachable_pub, reason = "the models use a part of each file they include")]
 
-#[path = "../src/grace.rs"]
-mod grace;
-#[path = "../src/quarantine.rs"]
+#[path = "../src/grace/domain.rs"]
+mod domain;
+#[path = "../src/grace/quarantine.rs"]
 mod quarantine;
 #[path = "model/loom.rs"]
 mod sync;
+
+/// The files under the names that they have in the crate.
+mod grace {
+    pub(crate) use crate::domain;
+}
 
 use dagwood_codespace::Error;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use grace::{Domain, Participant};
+use domain::{Domain, Participant};
 use quarantine::{Extent, Quarantine};
 use sync::{AtomicUsize, Ordering, Part, explore};
 

@@ -6,29 +6,35 @@
 
 #![allow(dead_code, unreachable_pub, reason = "the models use a part of each file they include")]
 
-#[path = "../src/bits.rs"]
+#[path = "../src/heap/bits.rs"]
 mod bits;
-#[path = "../src/classes.rs"]
+#[path = "../src/heap/classes.rs"]
 mod classes;
-#[path = "../src/lane.rs"]
+#[path = "../src/heap/lane.rs"]
 mod lane;
-#[path = "../src/marks.rs"]
+#[path = "../src/heap/marks.rs"]
 mod marks;
-#[path = "../src/pages.rs"]
+#[path = "../src/heap/pages.rs"]
 mod pages;
-#[path = "../src/span.rs"]
+#[path = "../src/heap/span.rs"]
 mod span;
 #[path = "model/loom.rs"]
 mod sync;
+
+/// The files under the names that they have in the crate.
+mod heap {
+    pub(crate) use crate::{bits, classes, index, marks, pages, span};
+}
 
 /// A chunk without memory but for its trailers.
 mod index {
     use std::ops::Range;
 
-    pub(crate) use crate::marks::TRAILER;
-    use crate::marks::{Found, Marks, UNLISTED, function, trailer};
+    use crate::heap::classes;
+    pub(crate) use crate::heap::marks::TRAILER;
+    use crate::heap::marks::{Found, Marks, UNLISTED, function, trailer};
     use crate::sync::{AtomicU64, Ordering};
-    use crate::{CHUNK, GRANULE, classes};
+    use crate::{CHUNK, GRANULE};
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct ChunkRef;

@@ -1,4 +1,4 @@
-//! Model check: the protocol of `src/grace.rs` with the system's barrier itself, on a machine that orders memory as x86-64
+//! Model check: the protocol of `src/grace/domain.rs` with the system's barrier itself, on a machine that orders memory as x86-64
 //! does, by visiting every state; and what breaks when one of its steps is left out or stands elsewhere.
 //!
 //! `model_grace.rs` checks the files as they are, but has to put fences in the barrier's place.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::grace::{Barrier, Domain, Participant, View};
+use crate::grace::domain::{Barrier, Domain, Participant, View};
 
 fn domain() -> &'static Domain {
     Box::leak(Box::new(Domain::new()))

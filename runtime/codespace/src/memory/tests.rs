@@ -1,7 +1,7 @@
 //! Chunks one by one: what each protection maps, how pages change, and each system call made to fail.
 
 use super::*;
-use crate::place::{Region, Rung};
+use crate::memory::place::{Region, Rung};
 use crate::system::fail_at;
 use crate::testing::{access, alone, assert_write_xor_execute, count_mappings, mappings};
 use crate::{CHUNK, Options};
@@ -350,7 +350,7 @@ fn each_failing_system_call_is_an_error_and_leaks_nothing() {
 fn memory_in_the_pool_of_the_image_works_like_any_other() {
     alone("memory::tests::memory_in_the_pool_of_the_image_works_like_any_other", || {
         if cfg!(feature = "image-pool") {
-            let anchor = crate::pool::take as *const () as usize;
+            let anchor = crate::memory::pool::take as *const () as usize;
             let place = Place::in_pool(CHUNK, anchor).expect("nobody else uses the pool");
             assert_eq!(place.rung(), Rung::Pool);
             let memory = Memory::map(place, Protection::Dual, Seal::Off).expect("the mode works here");
