@@ -125,6 +125,23 @@ impl CodeWriter {
             }
             excess -= 1;
         }
+        // So that whoever writes much at once need not look through all of it for each function.
+        while open.spans.len() > 2 * KEPT && open.aside.try_reserve(1).is_ok() {
+            let oldest = open.spans.iter().position(|span| span.buffers > 0);
+            let Some(span) = oldest.map(|at| open.spans.remove(at)) else { break };
+            open.aside.insert(span.base, span);
+        }
+    }
+
+    /// Gives back the span of an address that was set aside, if nothing is being written there any more.
+    #[cold]
+    pub(crate) fn end_aside(&self, open: &mut OpenLane, address: usize) {
+        let base = address & !(SPAN - 1);
+        if open.aside.get(&base).is_some_and(|span| span.buffers == 0)
+            && let Some(span) = open.aside.remove(&base)
+        {
+            self.give_span(span);
+        }
     }
 
     pub(crate) fn give_span(&self, span: OpenSpan) -> Runs {

@@ -12,7 +12,9 @@
 //! whole code cache for the same end.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::ptr;
 
 use crate::code::Retired;
@@ -71,6 +73,8 @@ pub struct CodeWriter {
 pub(crate) struct OpenLane {
     /// The newest last.
     pub(crate) spans: Vec<OpenSpan>,
+    /// Where something is being written and nothing more is placed, by where they start.
+    pub(crate) aside: HashMap<usize, OpenSpan, BuildHasherDefault<DefaultHasher>>,
     /// For spans to come.
     pub(crate) spare: Vec<Runs>,
 }
@@ -79,7 +83,8 @@ impl OpenLane {
     /// The span that an address lies in, if the writer holds it.
     #[inline]
     pub(crate) fn span(&mut self, address: usize) -> Option<&mut OpenSpan> {
-        self.spans.iter_mut().rev().find(|span| span.holds(address))
+        let found = self.spans.iter_mut().rev().find(|span| span.holds(address));
+        found.or_else(|| self.aside.get_mut(&(address & !(SPAN - 1))))
     }
 
     /// A good fit in one of the newest spans.
@@ -258,6 +263,9 @@ impl CodeWriter {
         if let Some(len) = unused_len {
             span.runs.give(offset % SPAN / GRANULE, classes::granules(offset % GRANULE, len as usize));
         }
+        if !open.aside.is_empty() {
+            self.end_aside(&mut open, chunk.base() + offset);
+        }
     }
 
     /// Takes code out that nothing leads to any more, as [`CodeSpace::retire`] does. It may stay with the writer for a
@@ -381,7 +389,8 @@ impl Drop for CodeWriter {
         }
         for lane in &self.lanes {
             // A buffer that was leaked keeps its granules, not the span.
-            for span in std::mem::take(&mut *lane.borrow_mut()).spans {
+            let OpenLane { spans, aside, .. } = std::mem::take(&mut *lane.borrow_mut());
+            for span in spans.into_iter().chain(aside.into_values()) {
                 self.give_span(span);
             }
         }

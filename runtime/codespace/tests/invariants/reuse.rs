@@ -314,3 +314,40 @@ fn what_a_lookup_found_is_not_freed_before_who_asked_has_left() {
         reclaim(1);
     }
 }
+
+#[test]
+fn a_writer_may_write_any_number_of_functions_at_once() {
+    const COUNT: usize = 6000;
+    let _turn = turn();
+    for mode in Mode::all() {
+        let space = mode.space();
+        let writer = space.writer();
+        let mut random = Random::new(5);
+        let mut buffers = Vec::new();
+        for at in 0..COUNT {
+            let mut buffer = writer.reserve(&Layout::new(1200)).expect("there is room");
+            buffer.bytes_mut().copy_from_slice(&returns(at as u32, 1200));
+            buffers.push((at, buffer));
+        }
+        let mut codes = Vec::new();
+        while !buffers.is_empty() {
+            let (at, buffer) = buffers.swap_remove(random.below(buffers.len()));
+            // Some are not published.
+            if at % 3 != 0 {
+                codes.push((at, buffer.publish(at).expect("the system lets code be written")));
+            }
+        }
+        for (at, code) in &codes {
+            assert_eq!(call(code.address()), *at as u32, "{mode}");
+            assert_eq!(space.lookup(code.address()).map(|found| found.owner), Some(*at), "{mode}");
+        }
+        for (_, code) in codes {
+            // SAFETY: nobody runs it.
+            unsafe { writer.free(code) }.expect("it is the space's");
+        }
+        drop(buffers);
+        drop(writer);
+        let stats = space.stats();
+        assert_eq!((stats.live, stats.used_bytes), (0, 0), "{mode}");
+    }
+}
