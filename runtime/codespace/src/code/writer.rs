@@ -5,11 +5,11 @@
 //!                  no lock                               lane's lock         mapping
 //! ```
 //!
-//! A writer holds some spans of each lane, so that a large function does not make it abandon the room that
-//! is left for small ones. While it holds a span nobody else takes granules of it or changes its bits, so that
-//! reserving, publishing and freeing a small function take no lock, no atomic read-modify-write and no memory; what is
-//! retired is handed to the space in batches, under a lock. What others free in its spans waits with the lane, until the writer comes there for more room. OpenJ9 gives each compilation thread a
-//! whole code cache for the same end.
+//! A writer holds some spans of each lane, so that a large function does not make it abandon the room that is left for
+//! small ones. While it holds a span nobody else takes granules of it or changes its bits, so that reserving,
+//! publishing and freeing a small function take no lock, no atomic read-modify-write and no memory; what is retired is
+//! handed to the space in batches, under a lock. What others free in its spans waits with the lane, until the writer
+//! comes there for more room. OpenJ9 gives each compilation thread a whole code cache for the same end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

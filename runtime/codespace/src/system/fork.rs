@@ -4,9 +4,10 @@
 //!   a page that a fork wipes: | word |      a space keeps the word it was made under; equal: same process
 //! ```
 //!
-//! A forked process has no write views, and shares the memory of its parent's code: writing there would be a fault, or would
-//! change what the parent runs. Nor has it the parent's other threads: what they were in the middle of is left behind. So writers ask here first; it costs one load. The word is counted up, so that a forked process may
-//! make spaces of its own.
+//! A forked process has no write views, and shares the memory of its parent's code: writing there would be a fault, or
+//! would change what the parent runs. Nor has it the parent's other threads: what they were in the middle of is left
+//! behind. So writers ask here first; it costs one load. The word is counted up, so that a forked process may make
+//! spaces of its own.
 
 use std::arch::asm;
 use std::ptr;
