@@ -4,7 +4,11 @@
 //! grow is what the space loses. `DAGWOOD_CODESPACE_OPERATIONS` says how many functions are replaced,
 //! `DAGWOOD_FUZZ_SEED` from where.
 
+mod chance;
+
 use dagwood_codespace::{Code, CodeSpace, CodeWriter, Layout, Options};
+
+use chance::{Random, number};
 
 /// How many functions are live.
 const LIVE: usize = 4000;
@@ -13,21 +17,7 @@ const ABSENT: usize = 64;
 /// How often memory is looked at: the medians of two halves are compared, since single looks differ by some percent.
 const LOOKS: usize = 200;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// xorshift, as G. Marsaglia gave it.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % bound
-    }
-
     /// Small as a rule, with a long tail.
     fn size(&mut self) -> usize {
         match self.below(100) {

@@ -2,6 +2,8 @@
 //!
 //! `DAGWOOD_CODESPACE_OPERATIONS` says how many for each case, `DAGWOOD_FUZZ_SEED` from where.
 
+mod chance;
+
 use std::collections::BTreeMap;
 
 use dagwood_codespace::{
@@ -9,17 +11,9 @@ use dagwood_codespace::{
     Packing, Protection,
 };
 
-/// xorshift, as G. Marsaglia gave it.
-struct Random(u64);
+use chance::{Random, number};
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % bound
-    }
-
     /// Mostly small, as functions are, sometimes around the sizes at which the packing changes, seldom huge.
     fn size(&mut self) -> usize {
         match self.below(1000) {
@@ -278,10 +272,6 @@ impl<'s> Model<'s> {
         assert_eq!((stats.live, stats.live_bytes, stats.waiting, stats.used_bytes), (0, 0, 0, 0));
         assert!(stats.resident_bytes <= 4 * (384 << 10), "{stats:?}");
     }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
 fn try_operations(protection: Protection, packing: Packing, usual: usize) {
