@@ -7,7 +7,7 @@ use crate::bytes::Body;
 use crate::findings::{Findings, Result, Section};
 use crate::function::{Driver, Entry, Form, Function, Writer};
 use crate::sizes::Random;
-use crate::slices::{Samples, Way, take_turns};
+use crate::slices::{Samples, drive};
 
 const FORMS: [(Form, &str); 2] = [(Form::Direct, "call rel32"), (Form::Slot, "call [rip+slot]")];
 
@@ -19,22 +19,9 @@ fn compare(count: usize, seed: u64, rounds: usize) -> Result<[f64; 2]> {
         Body::short(count, 1, seed).iter().map(|body| writer.publish(body)).collect::<Result<_, Error>>()?;
     let mut order: Vec<Entry<'_>> = functions.iter().map(Function::entry).collect();
     Random::new(seed + 1).shuffle(&mut order);
-    let mut ways = Vec::new();
-    for (form, name) in FORMS {
-        let driver = Driver::new(&writer, &order, form)?;
-        ways.push(Way::new(name, move |times| {
-            for _ in 0..times {
-                driver.run();
-            }
-            Ok(())
-        })?);
-    }
-    take_turns(rounds, &mut ways)?;
-    let mut times = [0.0; 2];
-    for (time, way) in times.iter_mut().zip(&ways) {
-        *time = way.samples.min() / count as f64;
-    }
-    Ok(times)
+    let [(first, _), (second, _)] = FORMS;
+    let drivers = [Driver::new(&writer, &order, first)?, Driver::new(&writer, &order, second)?];
+    drive(rounds, count, &drivers)
 }
 
 /// The experiment.

@@ -7,7 +7,7 @@ use crate::bytes::Body;
 use crate::findings::{Findings, Result, Section, Target};
 use crate::function::{Driver, Entry, Form, Function, Packed, Writer};
 use crate::sizes::Random;
-use crate::slices::{Samples, Way, take_turns};
+use crate::slices::{Samples, drive};
 
 /// What the functions are called in tables.
 const NAMES: [&str; 3] = ["packed by the space", "packed ideally", "page classes"];
@@ -38,23 +38,11 @@ fn compare(count: usize, lines: usize, seed: u64, rounds: usize) -> Result<[f64;
         ideal.entries(),
         paged.iter().map(Function::entry).collect(),
     ];
-    let mut ways = Vec::new();
-    for ((writer, entries), name) in writers.iter().zip(&entries).zip(NAMES) {
-        let order: Vec<Entry<'_>> = order.iter().map(|&index| entries[index]).collect();
-        let driver = Driver::new(writer, &order, Form::Direct)?;
-        ways.push(Way::new(name, move |times| {
-            for _ in 0..times {
-                driver.run();
-            }
-            Ok(())
-        })?);
-    }
-    take_turns(rounds, &mut ways)?;
-    let mut times = [0.0; 3];
-    for (time, way) in times.iter_mut().zip(&ways) {
-        *time = way.samples.min() / count as f64;
-    }
-    Ok(times)
+    let driver = |at: usize| {
+        let order: Vec<Entry<'_>> = order.iter().map(|&index| entries[at][index]).collect();
+        Driver::new(&writers[at], &order, Form::Direct)
+    };
+    drive(rounds, count, &[driver(0)?, driver(1)?, driver(2)?])
 }
 
 /// The experiment.

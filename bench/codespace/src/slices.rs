@@ -13,6 +13,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use crate::findings::{Findings, Result, Section};
+use crate::function::Driver;
 
 /// The nanoseconds that a slice takes about: long against a clock's reading, short against a turn of the scheduler.
 pub(crate) const SLICE: f64 = 200_000.0;
@@ -123,6 +124,25 @@ pub(crate) fn take_turns(rounds: usize, ways: &mut [Way<'_>]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The least nanoseconds of each of some drivers, taking turns, for each of the `count` functions that they call.
+pub(crate) fn drive<const N: usize>(
+    rounds: usize,
+    count: usize,
+    drivers: &[Driver<'_>; N],
+) -> Result<[f64; N]> {
+    let way = |driver| {
+        Way::new("driver", move |times| {
+            for _ in 0..times {
+                Driver::run(driver);
+            }
+            Ok(())
+        })
+    };
+    let mut ways: Vec<Way<'_>> = drivers.iter().map(way).collect::<Result<_>>()?;
+    take_turns(rounds, &mut ways)?;
+    Ok(std::array::from_fn(|index| ways[index].samples.min() / count as f64))
 }
 
 /// The head of a table of ways.
