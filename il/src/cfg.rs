@@ -28,6 +28,7 @@ use crate::effects::raises;
 use crate::entity::{Entity, EntityVec};
 use crate::method::{Block, Handler, Method};
 use crate::module::Module;
+use crate::opcode::Properties;
 use crate::raise::KindSet;
 
 pub use dominators::Dominators;
@@ -101,6 +102,7 @@ pub struct Cfg {
     /// For each entry of `predecessors`, its place among the successors of the block it comes from.
     places: Vec<u32>,
     raise_points: Lists<RaisePoint>,
+    first_leaves: EntityVec<Block, Option<u32>>,
     order: Vec<Block>,
     ranks: EntityVec<Block, Option<u32>>,
 }
@@ -109,13 +111,14 @@ impl Cfg {
     /// The graph of `method`.
     pub fn compute(module: &Module, method: &Method<'_>) -> Cfg {
         let (successors, raise_points) = collect_edges(module, method);
+        let first_leaves = first_leaves(module, method);
         let (predecessors, places) = reverse_edges(&successors, method.block_count());
         let order = reverse_post_order(&successors, method.block_count());
         let mut ranks = EntityVec::filled(None, method.block_count());
         for (rank, block) in (0..).zip(&order) {
             ranks[*block] = Some(rank);
         }
-        Cfg { successors, predecessors, places, raise_points, order, ranks }
+        Cfg { successors, predecessors, places, raise_points, first_leaves, order, ranks }
     }
 
     /// How many blocks the method has.
@@ -144,6 +147,13 @@ impl Cfg {
     /// leave the method and are not listed.
     pub fn raise_points(&self, block: Block) -> &[RaisePoint] {
         self.raise_points.get(block)
+    }
+
+    /// The position of the first root at which control may leave the method rather than reach the next one: by a raise that
+    /// no handler of the block catches for sure, or to the interpreter. None if every path goes on to the block's end or
+    /// to a handler.
+    pub fn first_leave(&self, block: Block) -> Option<u32> {
+        self.first_leaves[block]
     }
 
     /// The blocks that can be reached, in reverse post-order: but for loops, a block stands after its predecessors.
@@ -219,6 +229,22 @@ fn collect_edges(module: &Module, method: &Method<'_>) -> (Lists<Edge>, Lists<Ra
         points.close();
     }
     (edges, points)
+}
+
+fn first_leaves(module: &Module, method: &Method<'_>) -> EntityVec<Block, Option<u32>> {
+    let mut leaves = EntityVec::filled(None, method.block_count());
+    for block in method.blocks() {
+        let handlers = method.handlers(block);
+        let found = method.roots(block).iter().position(|root| {
+            let uncaught = handlers.iter().fold(raises(module, method, root.node), |left, handler| {
+                let caught = handler.kinds;
+                left.without(if handler.class.is_some() { caught.without(KindSet::GUEST) } else { caught })
+            });
+            !uncaught.is_empty() || method.opcode(root.node).has(Properties::LEAVES)
+        });
+        leaves[block] = found.map(index_of);
+    }
+    leaves
 }
 
 /// Whether `edges`, which begin at index `start` of all edges, hold one to `to` where `seen` says it may be.

@@ -5,7 +5,7 @@
 //! reads at the ends of such paths.
 
 use super::liveness::{fact, sets};
-use super::{Direction, Event, Liveness, Problem, TooManyFacts, solve};
+use super::{Direction, Event, Liveness, Meet, Problem, TooManyFacts, solve};
 use crate::cfg::Cfg;
 use crate::entity::{Entity, EntityVec};
 use crate::method::{Block, Local, Method, Node, Payload};
@@ -41,7 +41,8 @@ pub fn unassigned_reads(
         .filter(|(.., local)| is_suspect(*local))
         .map(|(block, position, local)| Event { block, position, fact: fact(local), becomes: false })
         .collect();
-    let problem = Problem { direction: Direction::Forward, at_entry: suspects.clone(), events };
+    let problem =
+        Problem { direction: Direction::Forward, meet: Meet::Any, at_entry: suspects.clone(), events };
     let unassigned = solve(problem, cfg, |_| true)?;
     let reads =
         heads.iter().filter(|(node, head)| match (method.opcode(*node), method.payload(*node), head) {

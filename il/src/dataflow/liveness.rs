@@ -3,7 +3,7 @@
 //! A local is live where a path leads to an `entry` of it with no `set` of it in between. Handlers are reached from
 //! each root that may raise into them, with the locals as of that root.
 
-use super::{Direction, Event, Facts, Problem, TooManyFacts, heads_of_uses, solve};
+use super::{Direction, Event, Facts, Meet, Problem, TooManyFacts, heads_of_uses, solve};
 use crate::cfg::Cfg;
 use crate::entity::{Entity, EntityVec};
 use crate::method::{Block, Local, Method, Node, Payload};
@@ -49,7 +49,8 @@ impl Liveness {
             fact: fact(local),
             becomes: false,
         }));
-        let problem = Problem { direction: Direction::Backward, at_entry: Vec::new(), events };
+        let problem =
+            Problem { direction: Direction::Backward, meet: Meet::Any, at_entry: Vec::new(), events };
         Ok(Liveness { facts: solve(problem, cfg, keep)? })
     }
 

@@ -7,6 +7,7 @@ use crate::cfg::tests::{Numbers, fill, module};
 use crate::method::{Handler, Local, Payload};
 use crate::module::{MethodId, Module};
 use crate::opcode::Opcode;
+use crate::raise::KindSet;
 use crate::types::Type;
 
 /// A method whose blocks are lists of words: `use N`, `set N`, `call`; see [`Step`].
@@ -189,25 +190,29 @@ fn reached(plans: &[Plan]) -> Vec<bool> {
     seen
 }
 
+fn random_plans(numbers: &mut Numbers, count: usize, locals: usize) -> Vec<Plan> {
+    (0..count)
+        .map(|_| Plan {
+            steps: (0..numbers.below(6))
+                .map(|_| match numbers.below(3) {
+                    0 => Step::Use(numbers.below(locals)),
+                    1 => Step::Set(numbers.below(locals)),
+                    _ => Step::Call,
+                })
+                .collect(),
+            successors: (0..numbers.below(3)).map(|_| numbers.below(count)).collect(),
+            handler: (numbers.below(2) == 0).then(|| numbers.below(count)),
+        })
+        .collect()
+}
+
 #[test]
 fn liveness_agrees_with_a_walk_along_every_path() {
     let mut numbers = Numbers(11);
     for round in 0..300 {
         // More locals than a word has bits, so that there are several columns.
         let (count, locals) = (1 + numbers.below(8), if round % 3 == 0 { 130 } else { 3 });
-        let plans: Vec<Plan> = (0..count)
-            .map(|_| Plan {
-                steps: (0..numbers.below(6))
-                    .map(|_| match numbers.below(3) {
-                        0 => Step::Use(numbers.below(locals)),
-                        1 => Step::Set(numbers.below(locals)),
-                        _ => Step::Call,
-                    })
-                    .collect(),
-                successors: (0..numbers.below(3)).map(|_| numbers.below(count)).collect(),
-                handler: (numbers.below(2) == 0).then(|| numbers.below(count)),
-            })
-            .collect();
+        let plans = random_plans(&mut numbers, count, locals);
         let arena = Bump::new();
         let made = make(&arena, locals, 1, &plans);
         let reached = reached(&plans);
@@ -222,6 +227,99 @@ fn liveness_agrees_with_a_walk_along_every_path() {
         let all_bad = unassigned(&made).iter().all(|(_, local)| expected[0].contains(local));
         assert!(all_bad, "{plans:?}");
     }
+}
+
+/// Whether a path from the start of `block` ends without setting `local`, by walking them all.
+fn may_end_unset(plans: &[Plan], block: usize, local: usize) -> bool {
+    let mut seen = vec![false; plans.len()];
+    let mut pending = vec![block];
+    while let Some(block) = pending.pop() {
+        if std::mem::replace(&mut seen[block], true) {
+            continue;
+        }
+        let Plan { steps, successors, .. } = &plans[block];
+        let set = steps.iter().position(|step| matches!(step, Step::Set(set) if *set == local));
+        // A call may raise what nothing catches.
+        let leaves = steps[..set.unwrap_or(steps.len())].iter().any(|step| matches!(step, Step::Call));
+        if leaves || set.is_none() && successors.is_empty() {
+            return true;
+        }
+        if set.is_none() {
+            pending.extend(successors);
+        }
+    }
+    false
+}
+
+/// Whether a path from the entry to the start of `block` does not set `local`, by walking them all.
+fn may_come_unset(plans: &[Plan], block: usize, local: usize) -> bool {
+    let mut seen = vec![false; plans.len()];
+    let mut pending = vec![0];
+    while let Some(block) = pending.pop() {
+        if std::mem::replace(&mut seen[block], true) {
+            continue;
+        }
+        let Plan { steps, successors, handler } = &plans[block];
+        let set = steps.iter().position(|step| matches!(step, Step::Set(set) if *set == local));
+        if steps[..set.unwrap_or(steps.len())].iter().any(|step| matches!(step, Step::Call)) {
+            pending.extend(handler);
+        }
+        if set.is_none() {
+            pending.extend(successors);
+        }
+    }
+    seen[block]
+}
+
+#[test]
+fn what_must_hold_agrees_with_a_walk_along_every_path() {
+    let mut numbers = Numbers(29);
+    for round in 0..300 {
+        let (count, locals) = (1 + numbers.below(8), if round % 3 == 0 { 130 } else { 3 });
+        let plans = random_plans(&mut numbers, count, locals);
+        let arena = Bump::new();
+        let made = make(&arena, locals, 0, &plans);
+        let cfg = Cfg::compute(&made.module, &made.method);
+        let solve = |direction| {
+            let sets = liveness::sets(&made.method);
+            let events: Vec<Event> = sets
+                .map(|(block, position, local)| Event {
+                    block,
+                    position,
+                    fact: liveness::fact(local),
+                    becomes: true,
+                })
+                .collect();
+            solve(Problem { direction, meet: Meet::All, at_entry: vec![], events }, &cfg, |_| true)
+                .expect("it is small")
+        };
+        let (come, go) = (solve(Direction::Forward), solve(Direction::Backward));
+        for block in (0..count).filter(|block| cfg.is_reachable(Block::new(*block))) {
+            for local in 0..locals {
+                let fact = liveness::fact(Local::new(local));
+                let (comes, goes) = (come.holds(Block::new(block), fact), go.holds(Block::new(block), fact));
+                assert_eq!(comes, !may_come_unset(&plans, block, local), "b{block} $x{local} of {plans:?}");
+                // Around an endless loop everything will have happened, as far as it happens anywhere.
+                assert!(goes <= !may_end_unset(&plans, block, local), "b{block} $x{local} of {plans:?}");
+                let is_set = |plan: &Plan| plan.steps.iter().any(|step| matches!(step, Step::Set(x) if *x == local));
+                if !may_end_unset(&plans, block, local) && !goes {
+                    assert!(!is_set_from(&plans, block, &is_set), "b{block} $x{local} of {plans:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Whether a block that can be reached from `block` without a raise is as asked.
+fn is_set_from(plans: &[Plan], block: usize, is: &dyn Fn(&Plan) -> bool) -> bool {
+    let mut seen = vec![false; plans.len()];
+    let mut pending = vec![block];
+    while let Some(block) = pending.pop() {
+        if !std::mem::replace(&mut seen[block], true) {
+            pending.extend(&plans[block].successors);
+        }
+    }
+    seen.iter().zip(plans).any(|(seen, plan)| *seen && is(plan))
 }
 
 #[test]
