@@ -1,10 +1,13 @@
-//! The differential check: a program's outcome in the interpreter and as native code, folding on and off.
+//! The differential check: a program's outcome in the interpreter and as native code, folding on and off, rebuilt or not.
 //!
 //! ```text
-//!   bytes ─► program ─┬─ folding on  ─┬─ verify ─► interpret ─► outcome ┐
-//!                     │               └─ verify ─► compile   ─► outcome ├─ all the same
-//!                     └─ folding off ─┴─ …                              ┘
+//!   bytes ─► program ─┬─ folding on  ─┬─ as built ──┬─ verify ─► interpret ─► outcome ┐
+//!                     │               │             └─ verify ─► compile   ─► outcome ├─ all the same
+//!                     │               ├─ rebuilt ─── …                                │
+//!                     └─ folding off ─┴─ …                                            ┘
 //! ```
+//!
+//! What is rebuilt is copied without edits, once and again.
 //!
 //! Native code is run again, now and then, after some of its methods were evicted and compiled anew: in whatever way the
 //! space writes code, the outcome stays the same.
@@ -21,7 +24,7 @@ use dagwood_il::eval::Value;
 use dagwood_il::interp::{Interpreter, Limits, Program as Bodies, Raised, Regions, Stop, Values};
 use dagwood_il::text;
 use dagwood_il::verify::verify;
-use dagwood_il::{Folding, Method, MethodId, RaiseKind, Type};
+use dagwood_il::{Edits, Folding, Method, MethodId, RaiseKind, Type};
 use dagwood_runtime::codespace::{Fallback, Options as Space, Protection};
 use dagwood_runtime::compiler::bodies;
 use dagwood_runtime::context::Context;
@@ -96,14 +99,14 @@ pub fn check(bytes: &[u8]) -> Result<Checked, Difference> {
     let fails =
         |what: String| Difference { what: format!("{what}; arguments {args:?}"), text: text_of(&program) };
     let mut first: Option<(String, Outcome)> = None;
-    for folding in [Folding::On, Folding::Off] {
-        let Some(interpreted) = interpret(&program, folding, &args).map_err(fails)? else {
+    for form in FORMS {
+        let Some(interpreted) = interpret(&program, form, &args).map_err(fails)? else {
             return Ok(Checked::OutOfFuel);
         };
-        let native = compile(&program, folding, &args, Evictions::of(bytes)).map_err(fails)?;
+        let native = compile(&program, form, &args, Evictions::of(bytes)).map_err(fails)?;
         let native = native.into_iter().zip(["native", "native, after evictions"]);
         for (outcome, engine) in std::iter::once((interpreted, "interpreted")).chain(native) {
-            let name = format!("{engine}, folding {folding:?}");
+            let name = format!("{engine}, {form}");
             match &first {
                 None => first = Some((name, outcome)),
                 Some((other, expected)) if !expected.agrees(&outcome) => {
@@ -114,6 +117,47 @@ pub fn check(bytes: &[u8]) -> Result<Checked, Difference> {
         }
     }
     Ok(Checked::Agrees)
+}
+
+/// In what form a program runs.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    folding: Folding,
+    /// How many times it is copied.
+    rebuilds: usize,
+}
+
+/// Every form that is compared with the first.
+const FORMS: [Form; 4] = [
+    Form { folding: Folding::On, rebuilds: 0 },
+    Form { folding: Folding::Off, rebuilds: 0 },
+    Form { folding: Folding::On, rebuilds: 1 },
+    Form { folding: Folding::Off, rebuilds: 2 },
+];
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "folding {:?}, rebuilt {} times", self.folding, self.rebuilds)
+    }
+}
+
+impl Form {
+    /// The body of a method in this form.
+    fn build<'a>(self, program: &Program, id: MethodId, arena: &'a Bump) -> Result<Method<'a>, String> {
+        let mut method = program.build(id, arena, self.folding).map_err(|error| format!("{id}: {error}"))?;
+        let check = |method: &Method<'_>, rebuilt: usize| {
+            verify(&program.module, method).map_err(|errors| {
+                let text = text::print_method(&program.module, method);
+                format!("{id}, {self}, after {rebuilt}: {errors:?}\n{text}")
+            })
+        };
+        check(&method, 0)?;
+        for rebuilt in 1..=self.rebuilds {
+            Edits::new().apply(&program.module, &mut method);
+            check(&method, rebuilt)?;
+        }
+        Ok(method)
+    }
 }
 
 /// Arguments for the program's entry, from the end of its bytes.
@@ -176,27 +220,22 @@ impl Evictions {
 /// The program as text, folding on.
 fn text_of(program: &Program) -> String {
     let arena = Bump::new();
-    match build(program, &arena, Folding::On) {
+    match build(program, &arena, FORMS[0]) {
         Ok(methods) => text::print_module(&program.module, &methods),
         Err(error) => error,
     }
 }
 
 /// The bodies of all methods, verified.
-fn build<'a>(program: &Program, arena: &'a Bump, folding: Folding) -> Result<Vec<&'a Method<'a>>, String> {
-    let build = |id: &MethodId| {
-        let method = program.build(*id, arena, folding).map_err(|error| format!("{id}: {error}"))?;
-        verify(&program.module, &method)
-            .map_err(|errors| format!("{id}, folding {folding:?}: {errors:?}"))?;
-        Ok(&*arena.alloc(method))
-    };
+fn build<'a>(program: &Program, arena: &'a Bump, form: Form) -> Result<Vec<&'a Method<'a>>, String> {
+    let build = |id: &MethodId| Ok(&*arena.alloc(form.build(program, *id, arena)?));
     program.methods.iter().map(build).collect()
 }
 
 /// None if the fuel did not suffice.
-fn interpret(program: &Program, folding: Folding, args: &[Value]) -> Result<Option<Outcome>, String> {
+fn interpret(program: &Program, form: Form, args: &[Value]) -> Result<Option<Outcome>, String> {
     let arena = Bump::new();
-    let methods = build(program, &arena, folding)?;
+    let methods = build(program, &arena, form)?;
     let lookup = |id: MethodId| methods.iter().copied().find(|method| method.id() == id);
     let mut host = Regions::new(&program.module);
     let memory = host.add(MEMORY_BYTES as usize);
@@ -221,7 +260,7 @@ fn interpret(program: &Program, folding: Folding, args: &[Value]) -> Result<Opti
 /// The outcome of native code, and once more if something is evicted.
 fn compile(
     program: &Program,
-    folding: Folding,
+    form: Form,
     args: &[Value],
     evictions: Evictions,
 ) -> Result<Vec<Outcome>, String> {
@@ -242,14 +281,14 @@ fn compile(
             .map_err(|error| error.to_string())?;
     let mut jit = Jit::new(program.module.clone(), options).map_err(|error| error.to_string())?;
     jit.bind_symbol(program.memory, memory.address());
-    let built = bodies(|id, arena| Ok(program.build(id, arena, folding)?));
+    let built = bodies(|id, arena| Ok(form.build(program, id, arena)?));
     jit.compile(&program.methods, &built).map_err(|error| error.to_string())?;
     let mut natives = Natives::new(&program.module);
     natives.register(program.native, |args| match mix(args[0].low() as u32, args[1].low()) {
         Ok(mixed) => Ok(vec![Value::i64(mixed as i64)]),
         Err(object) => Err(Raise::guest(object)),
     });
-    let fails = |error: String| format!("native, folding {folding:?}, {evictions:?}: {error}");
+    let fails = |error: String| format!("native, {form}, {evictions:?}: {error}");
     let mut outcomes = vec![run(&jit, program, args, &natives, &mut memory).map_err(fails)?];
     if evictions.chosen != 0 {
         evictions.apply(&jit, &program.methods, &built).map_err(fails)?;

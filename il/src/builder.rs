@@ -29,6 +29,7 @@ use bumpalo::Bump;
 use hashbrown::{HashMap, HashTable};
 use rustc_hash::FxHasher;
 
+use crate::entity::Entity;
 use crate::fold;
 use crate::method::*;
 use crate::module::{MethodId, Module, NativeId, SignatureId};
@@ -111,11 +112,24 @@ type Hasher = BuildHasherDefault<FxHasher>;
 /// is one only up to the next root that has an effect.
 type Scope = (Block, u32);
 
-/// The block being filled.
+/// A stretch of a block, with what locals are set to in it. A block is one stretch unless others are merged into it.
+pub(crate) type Stretch = u32;
+
+/// The block being filled, and its last stretch.
 #[derive(Clone, Copy)]
 struct Current {
     block: Block,
     head: Block,
+    stretch: Stretch,
+}
+
+/// Where a block lies in its extended block.
+#[derive(Clone, Copy)]
+struct Place {
+    head: Block,
+    depth: u16,
+    /// Its last stretch so far; none before it is begun.
+    stretch: Option<Stretch>,
 }
 
 /// Builds one method.
@@ -125,10 +139,12 @@ pub struct Builder<'a, 'm> {
     folding: Folding,
     /// Pure nodes, with where they are the one node of their value.
     numbers: HashTable<(Node, Scope)>,
-    /// What a block last set a local to, or found it to be.
-    values: HashMap<(Block, Local), Node, Hasher>,
-    /// By block: its head, and how deep it lies below it.
-    places: Vec<(Block, u16)>,
+    /// What a local was last set to in a stretch, or found to be.
+    values: HashMap<(Stretch, Local), Node, Hasher>,
+    /// By stretch: the one before it on the way from the head.
+    stretches: Vec<Option<Stretch>>,
+    /// By block.
+    places: Vec<Place>,
     current: Option<Current>,
     /// How many roots with effects there have been.
     moment: u32,
@@ -144,12 +160,24 @@ impl<'a, 'm> Builder<'a, 'm> {
         for (index, ty) in module.method_signature(id).params.iter().enumerate() {
             method.add_param(&format!("p{index}"), *ty);
         }
+        Builder::resume(module, method, folding, 0)
+    }
+
+    /// Continues with a method that has locals and no blocks, and will have about `nodes` nodes.
+    pub(crate) fn resume(
+        module: &'m Module,
+        method: Method<'a>,
+        folding: Folding,
+        nodes: usize,
+    ) -> Builder<'a, 'm> {
+        debug_assert_eq!(method.block_count(), 0, "every block is made by the builder");
         Builder {
             module,
             method,
             folding,
-            numbers: HashTable::new(),
+            numbers: HashTable::with_capacity(nodes),
             values: HashMap::default(),
+            stretches: Vec::new(),
             places: Vec::new(),
             current: None,
             moment: 0,
@@ -157,6 +185,11 @@ impl<'a, 'm> Builder<'a, 'm> {
             position: SourcePos::NONE,
             error: None,
         }
+    }
+
+    /// The method, for what the builder does not do.
+    pub(crate) fn method_mut(&mut self) -> &mut Method<'a> {
+        &mut self.method
     }
 
     /// The method as far as it is built.
@@ -198,7 +231,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// If the method has fewer parameters.
     pub fn param(&self, index: usize) -> Local {
         assert!(index < self.method.param_count(), "the signature has this parameter");
-        crate::entity::Entity::new(index)
+        Local::new(index)
     }
 
     /// Declares a local.
@@ -214,32 +247,70 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// The value of a local where the builder stands.
     pub fn get(&mut self, local: Local) -> Node {
         let ty = self.method.local(local).ty;
-        let Some(Current { block, head }) = self.current else { return self.stray(Opcode::Entry, ty) };
-        let node = match self.known(block, local) {
+        let Some(Current { stretch, .. }) = self.current else { return self.stray(Opcode::Entry, ty) };
+        self.get_at(stretch, local)
+    }
+
+    /// The value of a local at the end of a stretch on the way from the head to where the builder stands.
+    pub(crate) fn get_at(&mut self, stretch: Stretch, local: Local) -> Node {
+        let node = match self.known(stretch, local) {
             Some(node) => node,
-            None => self.number(head, Opcode::Entry, ty, &[], Payload::Local(local)),
+            None => self.entry(local),
         };
-        self.values.insert((block, local), node);
+        self.values.insert((stretch, local), node);
         node
     }
 
-    /// What a local is known to hold, looking from `block` toward its head.
-    fn known(&self, block: Block, local: Local) -> Option<Node> {
-        let mut block = block;
+    /// The value of a local at the head of the extended block in hand.
+    pub(crate) fn entry(&mut self, local: Local) -> Node {
+        let ty = self.method.local(local).ty;
+        let Some(Current { head, .. }) = self.current else { return self.stray(Opcode::Entry, ty) };
+        self.number(head, Opcode::Entry, ty, &[], Payload::Local(local))
+    }
+
+    /// What a local is known to hold at the end of a stretch.
+    fn known(&self, stretch: Stretch, local: Local) -> Option<Node> {
+        let mut stretch = stretch;
         loop {
-            if let Some(node) = self.values.get(&(block, local)) {
+            if let Some(node) = self.values.get(&(stretch, local)) {
                 return Some(*node);
             }
-            block = self.method.block(block).extends?;
+            stretch = self.stretches[stretch as usize]?;
         }
+    }
+
+    fn begin_stretch(&mut self, after: Option<Stretch>) -> Stretch {
+        self.stretches.push(after);
+        u32::try_from(self.stretches.len() - 1).expect("a method has fewer than 2^32 stretches")
+    }
+
+    /// Ends the stretch in hand, whose values can be asked for from now on, and begins another in the same block.
+    pub(crate) fn next_stretch(&mut self) -> Option<Stretch> {
+        let before = self.current?.stretch;
+        let stretch = self.begin_stretch(Some(before));
+        if let Some(current) = &mut self.current {
+            current.stretch = stretch;
+            self.places[current.block.index()].stretch = Some(stretch);
+        }
+        Some(before)
+    }
+
+    /// The stretch in hand.
+    pub(crate) fn stretch(&self) -> Option<Stretch> {
+        self.current.map(|current| current.stretch)
+    }
+
+    /// How many blocks are above a block in its extended block.
+    pub(crate) fn depth(&self, block: Block) -> u16 {
+        self.places[block.index()].depth
     }
 
     /// Gives a local a value. Setting it to what it holds already leaves no root.
     pub fn set(&mut self, local: Local, value: Node) {
-        if let Some(Current { block, .. }) = self.current {
-            let before = self.values.insert((block, local), value);
-            let before = before
-                .or_else(|| self.method.block(block).extends.and_then(|parent| self.known(parent, local)));
+        if let Some(Current { stretch, .. }) = self.current {
+            let before = self.values.insert((stretch, local), value);
+            let above = self.stretches[stretch as usize];
+            let before = before.or_else(|| above.and_then(|above| self.known(above, local)));
             let is_entry = self.method.payload(value) == Payload::Local(local);
             if self.folding == Folding::On && (before == Some(value) || before.is_none() && is_entry) {
                 return;
@@ -253,20 +324,20 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// Makes a head, to be filled later.
     pub fn block(&mut self) -> Block {
         let block = self.method.add_block(None, None);
-        self.places.push((block, 0));
+        self.places.push(Place { head: block, depth: 0, stretch: None });
         block
     }
 
     /// Makes a block that continues the extended block of `parent`, which must become its only predecessor. None
     /// where that would be deeper than [`MAX_EXTENSION_DEPTH`]: then a head must do, and values must pass through locals.
     pub fn extension(&mut self, parent: Block) -> Option<Block> {
-        let (head, depth) = self.places[crate::entity::Entity::index(parent)];
+        let Place { head, depth, .. } = self.places[parent.index()];
         if depth + 1 >= MAX_EXTENSION_DEPTH {
             return None;
         }
         let handlers = self.method.block(parent).handlers;
         let block = self.method.add_block(Some(parent), handlers);
-        self.places.push((head, depth + 1));
+        self.places.push(Place { head, depth: depth + 1, stretch: None });
         Some(block)
     }
 
@@ -290,9 +361,12 @@ impl<'a, 'm> Builder<'a, 'm> {
         if self.current.is_some() || !self.method.roots(block).is_empty() {
             self.fail(BuildError::BlockOrder { block });
         }
-        let (head, _) = self.places[crate::entity::Entity::index(block)];
+        let head = self.places[block.index()].head;
+        let above = self.method.block(block).extends.and_then(|parent| self.places[parent.index()].stretch);
+        let stretch = self.begin_stretch(above);
+        self.places[block.index()].stretch = Some(stretch);
         self.roots.clear();
-        self.current = Some(Current { block, head });
+        self.current = Some(Current { block, head, stretch });
     }
 
     /// The block being filled.

@@ -11,6 +11,7 @@
 mod builder;
 pub mod cfg;
 pub mod dataflow;
+pub mod edit;
 pub mod effects;
 pub mod entity;
 pub mod eval;
@@ -33,6 +34,7 @@ pub use builder::*;
 pub use bumpalo::Bump;
 pub use cfg::{Cfg, Dominators, Edge, EdgeKind, Loops};
 pub use dataflow::Liveness;
+pub use edit::{Applied, Edits, Point};
 pub use effects::{Effects, MemoryUse, effects, raises};
 pub use method::*;
 pub use module::*;

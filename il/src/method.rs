@@ -17,7 +17,7 @@
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
-use crate::entity::{Entity, Keys, Table, entity};
+use crate::entity::{Entity, EntityVec, Keys, Table, entity};
 use crate::module::{ClassId, MethodId};
 use crate::opcode::{Opcode, Properties};
 pub use crate::payload::*;
@@ -366,6 +366,46 @@ impl<'a> Method<'a> {
     /// Says how often a block runs.
     pub fn set_frequency(&mut self, block: Block, frequency: Option<Frequency>) {
         self.blocks[block].frequency = frequency;
+    }
+
+    /// Leaves only the blocks of `order`, in that order. All that they name must be among them.
+    pub(crate) fn reorder_blocks(&mut self, order: &[Block]) {
+        let mut places: EntityVec<Block, Option<Block>> = EntityVec::filled(None, self.blocks.len());
+        for (index, block) in order.iter().enumerate() {
+            places[*block] = Some(Block::new(index));
+        }
+        let place = |block: Block| places[block].unwrap_or(block);
+        for block in self.blocks.keys().filter(|block| places[*block].is_none()) {
+            if let Some(end) = self.terminator(block) {
+                self.nodes[end] = NodeData::default();
+            }
+        }
+        let mut blocks = Table::new_in(self.arena);
+        for block in order {
+            if let Some(end) = self.terminator(*block) {
+                let payload = match self.payload(end) {
+                    Payload::Goto(to) => Payload::Goto(place(to)),
+                    Payload::Branch(then, otherwise) => Payload::Branch(place(then), place(otherwise)),
+                    payload => payload,
+                };
+                self.nodes[end].payload = payload;
+            }
+            let data = self.blocks[*block];
+            blocks.push(BlockData { extends: data.extends.map(place), ..data });
+        }
+        self.blocks = blocks;
+        for data in &mut self.switches {
+            let cases = data.cases.iter().map(|(bits, block)| (*bits, place(*block)));
+            *data =
+                SwitchData { cases: self.arena.alloc_slice_fill_iter(cases), default: place(data.default) };
+        }
+        for data in &mut self.guards {
+            data.successors = data.successors.map(|(holds, failed)| (place(holds), place(failed)));
+        }
+        for list in &mut self.handlers {
+            let handlers = list.iter().map(|handler| Handler { block: place(handler.block), ..*handler });
+            *list = self.arena.alloc_slice_fill_iter(handlers);
+        }
     }
 
     // ---- locals ----

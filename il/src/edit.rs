@@ -1,0 +1,199 @@
+//! Edits: the one way in which a pass changes a method.
+//!
+//! ```text
+//!   method ──(a pass walks it, changing nothing)──► Edits ──apply──► the copy of the method, edited
+//!                                                              └ what `copy` does by itself: see below
+//! ```
+//!
+//! A pass collects what is to be different and applies it at once. Applying copies the method through the
+//! [`Builder`](crate::Builder), which folds, numbers and forwards locals as it does for a frontend. The copy has no pure node
+//! that nobody uses, no root without effect whose value nobody uses, no `set` of a local that nobody reads, no block that
+//! is not reached, no handler at which nothing arrives; and a head that only one block continues at has become a part of
+//! that one, or continues its extended block.
+//!
+//! New nodes, blocks and locals are made with the method's own functions ([`Method::add_node`], [`Method::add_block`],
+//! [`Method::add_local`], …). They belong to no list, and nobody but `apply` must see the method until then. A new local may
+//! have the name of another: the copy gives it one of its own.
+//!
+//! # Why
+//!
+//! Changing a graph in place means keeping uses, orders and lists right after each step, in every pass. A copy needs none
+//! of that, and simplification, local value numbering, dead and unreachable code, constant branches and merging blocks
+//! are no passes: each rebuild does them.
+//!
+//! # Guarantees
+//!
+//! * If what is asked for keeps the meaning, so does the copy; rebuilding without edits does.
+//! * The copy of a method that the verifier accepts is one that it accepts, provided that each edit is available where it
+//!   is used, as the functions below ask.
+//! * Frequencies and source positions are kept. Blocks are in reverse post-order, and nodes in the order of their blocks.
+//! * Deterministic. Nothing recurses.
+//!
+//! # Cost
+//!
+//! Linear in the method, whatever the number of edits: so a pass applies once, at its end.
+
+mod copy;
+mod lists;
+mod names;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use crate::entity::EntityVec;
+use crate::method::{Block, Frequency, Local, Method, Node, Payload, Root, SourcePos};
+use crate::module::Module;
+use lists::Source;
+
+/// A place in a block's list: before the root at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Point {
+    /// The block.
+    pub block: Block,
+    /// The index of the root in its list.
+    pub position: u32,
+}
+
+/// What is to be different in a method. Plain data; blocks and positions are those of the method as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    replaced: Vec<(Node, Node)>,
+    operands: Vec<(Node, usize, Node)>,
+    removed: Vec<Node>,
+    changed: Vec<(Node, Node)>,
+    inserted: Vec<(Point, Root)>,
+    ended: Vec<(Block, Node)>,
+    splits: Vec<(Point, Block)>,
+    retargeted: Vec<(Block, Block, Block)>,
+    frequencies: Vec<(Block, Option<Frequency>)>,
+}
+
+/// Where things went when edits were applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// By old block, pending ones included: its copy, or the block into which it was merged; none if it is not reached.
+    pub blocks: EntityVec<Block, Option<Block>>,
+    /// By old local, pending ones included: the same in the copy; none if nobody reads it.
+    pub locals: EntityVec<Local, Option<Local>>,
+}
+
+impl Edits {
+    /// No edits.
+    pub fn new() -> Edits {
+        Edits::default()
+    }
+
+    /// Whether nothing is to be different.
+    pub fn is_empty(&self) -> bool {
+        let Edits { replaced, operands, removed, changed, inserted, ended, splits, retargeted, frequencies } =
+            self;
+        replaced.is_empty()
+            && operands.is_empty()
+            && removed.is_empty()
+            && changed.is_empty()
+            && inserted.is_empty()
+            && ended.is_empty()
+            && splits.is_empty()
+            && retargeted.is_empty()
+            && frequencies.is_empty()
+    }
+
+    /// Every use of `node`, in roots, pure nodes and frame states, uses `with`, which must be available at all of them: a
+    /// constant, an operand of it, a root that happens before, an `entry` of the same head. What `with` is computed from
+    /// must not need `node`.
+    pub fn replace(&mut self, node: Node, with: Node) {
+        self.replaced.push((node, with));
+    }
+
+    /// One use: operand `index` of `user` is `with`. So a fact is used that holds in one place only.
+    pub fn replace_operand(&mut self, user: Node, index: usize, with: Node) {
+        self.operands.push((user, index, with));
+    }
+
+    /// The root no longer happens. Where its value is used, also in frame states, `replace` it as well.
+    pub fn remove(&mut self, root: Node) {
+        self.removed.push(root);
+    }
+
+    /// `to`, a new root, happens in its place. Where they have the same type, uses of its value use that of `to`.
+    pub fn change(&mut self, root: Node, to: Node) {
+        self.changed.push((root, to));
+    }
+
+    /// A new root happens before the one at `point`; of several at one point, the first that was inserted is the first to
+    /// happen. Without a position in the source it gets that of the root at `point`.
+    pub fn insert(&mut self, point: Point, root: Node, position: SourcePos) {
+        self.inserted.push((point, Root { node: root, position }));
+    }
+
+    /// The block ends by this new root.
+    pub fn end(&mut self, block: Block, terminator: Node) {
+        self.ended.push((block, terminator));
+    }
+
+    /// The edges from the end of `block` to `from` go to `to`, a head, instead.
+    pub fn retarget(&mut self, block: Block, from: Block, to: Block) {
+        self.retargeted.push((block, from, to));
+    }
+
+    /// Says how often a block runs.
+    pub fn set_frequency(&mut self, block: Block, frequency: Option<Frequency>) {
+        self.frequencies.push((block, frequency));
+    }
+
+    /// Applies the edits: `method` becomes the copy.
+    ///
+    /// # Panics
+    ///
+    /// If a value needs itself after all replacements.
+    pub fn apply(mut self, module: &Module, method: &mut Method<'_>) -> Applied {
+        let mut source = Source::default();
+        for (user, index, with) in &self.operands {
+            let mut operands = method.operands(*user).to_vec();
+            operands[*index] = *with;
+            method.replace_node(*user, method.opcode(*user), &operands, method.payload(*user));
+        }
+        for (node, with) in &self.replaced {
+            source.replace(method, *node, *with);
+        }
+        for (block, frequency) in &self.frequencies {
+            method.set_frequency(*block, *frequency);
+        }
+        lists::edit(&mut self, method, &mut source);
+        for (block, from, to) in &self.retargeted {
+            retarget(method, *block, *from, *to);
+        }
+        let (copy, applied) = copy::copy(module, method, &source);
+        *method = copy;
+        applied
+    }
+}
+
+/// Makes the edges from the end of `block` to `from` go to `to`.
+fn retarget(method: &mut Method<'_>, block: Block, from: Block, to: Block) {
+    let Some(end) = method.terminator(block) else { return };
+    let place = |target: Block| if target == from { to } else { target };
+    let payload = match method.payload(end) {
+        Payload::Goto(target) => Payload::Goto(place(target)),
+        Payload::Branch(then, otherwise) => Payload::Branch(place(then), place(otherwise)),
+        Payload::Switch(table) => {
+            let data = method.switch(table);
+            let cases: Vec<_> = data.cases.iter().map(|(bits, target)| (*bits, place(*target))).collect();
+            Payload::Switch(method.add_switch(&cases, place(data.default)))
+        }
+        Payload::Guard(info) => {
+            let data = method.guard(info);
+            let successors = data.successors.map(|(holds, failed)| (place(holds), place(failed)));
+            Payload::Guard(method.add_guard(data.assumptions, successors))
+        }
+        payload => payload,
+    };
+    // Duplicates share their nodes, so that the end is not changed but made anew.
+    let operands = method.operands(end).to_vec();
+    let end_anew = method.add_node(method.opcode(end), method.ty(end), &operands, payload);
+    let mut roots = method.roots(block).to_vec();
+    if let Some(last) = roots.last_mut() {
+        last.node = end_anew;
+    }
+    method.set_roots(block, &roots);
+}
