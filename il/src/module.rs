@@ -154,6 +154,8 @@ pub struct SymbolData {
     pub kind: SymbolKind,
     /// Whether nothing writes it once construction has ended: reads of it may be merged.
     pub is_readonly: bool,
+    /// Between which two numbers, unsigned, every integer lies that is read from it, if that is known.
+    pub range: Option<(u64, u64)>,
 }
 
 /// Which memory a symbol stands for. Symbols of different kinds never overlap, `Opaque` excepted.
@@ -225,7 +227,7 @@ impl Module {
 
     /// Declares a symbol.
     pub fn declare_symbol(&mut self, name: &str, kind: SymbolKind) -> SymbolId {
-        self.symbols.push(SymbolData { name: name.into(), kind, is_readonly: false })
+        self.symbols.push(SymbolData { name: name.into(), kind, is_readonly: false, range: None })
     }
 
     /// The signature of a method.

@@ -23,7 +23,7 @@
 //! ```text
 //!   item      = signature types -> types                                ; gives a signature its index
 //!             | class|interface @name (extends @C)? (implements @I*)? (size n)? { slot… implement… }?
-//!             | symbol @name (static T | field @C offset T | element T | region | opaque) readonly?
+//!             | symbol @name (static T | field @C offset T | element T | region | opaque) (from n to n)? readonly?
 //!             | native @name types -> types effects?
 //!             | method @name types -> types effects?
 //!             | method @name ($name: T*) -> types effects? { local… slot… block… }

@@ -171,7 +171,7 @@ rules! {
     // ---- declarations ----
     /// Declarations of one sort have names of their own.
     Names "names";
-    /// Parameters, results, statics, fields and elements are values.
+    /// Parameters, results, statics, fields and elements are values. A range holds a number.
     Values "values";
     /// A class follows what it extends and implements: a class and interfaces. It is no smaller than its superclass.
     Hierarchy "hierarchy";

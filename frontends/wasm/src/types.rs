@@ -111,6 +111,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Between which two sizes all lie that there can be, if each page or element counts as `unit`.
+    pub(crate) fn range(&self, unit: u64) -> (u64, u64) {
+        let addressable = if self.is_64 { u64::MAX } else { 1 << 32 };
+        let max = self.max.map_or(u64::MAX, |max| max.saturating_mul(unit));
+        (self.min.saturating_mul(unit), max.min(addressable))
+    }
+
     /// Whether something that has these limits now may stand where `expected` is imported.
     pub(crate) fn fit(&self, expected: &Limits) -> bool {
         let is_max_enough = match (self.max, expected.max) {

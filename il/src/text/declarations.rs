@@ -194,7 +194,7 @@ impl<'s> Declarations<'s> {
         cursor.expect_line_end()
     }
 
-    /// `symbol @name kind [readonly]`
+    /// `symbol @name kind [from n to m] [readonly]`
     fn symbol(&mut self, cursor: &mut Cursor<'s>) -> Result<(), ParseError> {
         let name = cursor.take()?.name().into();
         let word = cursor.expect(Kind::Word, words::SYMBOL_KINDS)?;
@@ -210,8 +210,15 @@ impl<'s> Declarations<'s> {
             "opaque" => SymbolKind::Opaque,
             _ => return Err(cursor.wrong(word, words::SYMBOL_KINDS)),
         };
+        let range = if cursor.eat_word("from")? {
+            let min = cursor.number("the smallest integer", u64::MAX)?;
+            cursor.expect_word("to")?;
+            Some((min, cursor.number("the largest integer", u64::MAX)?))
+        } else {
+            None
+        };
         let is_readonly = cursor.eat_word("readonly")?;
-        self.module.symbols.push(SymbolData { name, kind, is_readonly });
+        self.module.symbols.push(SymbolData { name, kind, is_readonly, range });
         Ok(())
     }
 

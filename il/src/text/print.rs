@@ -292,6 +292,9 @@ fn push_symbol(out: &mut String, module: &Module, symbol: &SymbolData) {
         SymbolKind::Region => *out += " region",
         SymbolKind::Opaque => *out += " opaque",
     }
+    if let Some((min, max)) = symbol.range {
+        push(out, format_args!(" from {min} to {max}"));
+    }
     *out += if symbol.is_readonly { " readonly\n" } else { "\n" };
 }
 

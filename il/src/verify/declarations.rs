@@ -182,6 +182,11 @@ fn has_signature(module: &Module, method: MethodId, signature: SignatureId) -> b
 fn check_symbols(module: &Module, errors: &mut Errors) {
     let mut fields = Vec::new();
     for (id, data) in module.symbols.iter() {
+        if let Some((min, max)) = data.range.filter(|(min, max)| min > max) {
+            let message =
+                format_args!("`@{}` holds nothing from {min} to {max}; the first should be less", data.name);
+            errors.add(Rule::Values, Subject::Symbol(id), message);
+        }
         match data.kind {
             SymbolKind::Static(Type::Void)
             | SymbolKind::Element(Type::Void)

@@ -18,7 +18,7 @@ use il::{
 use indexmap::IndexSet;
 
 use crate::layout::Layout;
-use crate::module::Module;
+use crate::module::{Module, PAGE_BYTES};
 use crate::types::FuncType;
 
 /// How to lower.
@@ -260,6 +260,12 @@ impl Lowering {
         let memories = views(&mut region, "mem", module.memories.len(), module.imported_memories);
         let tables = views(&mut region, "table", module.tables.len(), module.imported_tables);
         let globals = globals(&mut region, &module);
+        for (view, limits) in memories.iter().zip(&module.memories) {
+            declarations.symbols[view.length].range = Some(limits.range(PAGE_BYTES));
+        }
+        for (view, table) in tables.iter().zip(&module.tables) {
+            declarations.symbols[view.length].range = Some(table.limits.range(1));
+        }
         Lowering {
             layout: Layout::of(&module),
             declarations: Arc::clone(&program.declarations),
