@@ -104,6 +104,23 @@ impl Effects<'_> {
         is_named || !is_readonly(module, place) && self.writes.may_touch(module, place)
     }
 
+    /// Whether a read of `place` may find another value afterwards: one that is written here, or one that another thread
+    /// wrote and that becomes visible here.
+    pub fn may_change(&self, module: &Module, place: Place) -> bool {
+        self.may_write(module, place) || self.synchronises && !is_readonly(module, place)
+    }
+
+    /// Whether a read of `place` that stands after it must not move before it. What is read-only may be under construction
+    /// until here, if this runs code of the guest; but a region was there before the method was entered.
+    pub fn keeps_reads_below(&self, module: &Module, place: Place) -> bool {
+        let is_constructed_elsewhere = match place {
+            Place::Symbol(symbol) => module.symbols[symbol].kind == SymbolKind::Region,
+            Place::Slot(_) => false,
+        };
+        self.may_change(module, place)
+            || is_readonly(module, place) && !is_constructed_elsewhere && self.is_observable()
+    }
+
     /// Whether it may depend on what `place` holds.
     pub fn may_read(&self, module: &Module, place: Place) -> bool {
         self.reads.may_touch(module, place)
@@ -194,7 +211,8 @@ fn is_opaque_over(module: &Module, symbol: SymbolId, place: Place) -> bool {
     module.symbols[symbol].kind == SymbolKind::Opaque && !is_readonly(module, place)
 }
 
-fn is_readonly(module: &Module, place: Place) -> bool {
+/// Whether nothing writes the place once construction has ended.
+pub fn is_readonly(module: &Module, place: Place) -> bool {
     matches!(place, Place::Symbol(symbol) if module.symbols[symbol].is_readonly)
 }
 

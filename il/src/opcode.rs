@@ -176,6 +176,9 @@ properties! {
     FRAME_ONLY = 20;
     /// The result is one or zero.
     TRUTH = 21;
+    /// What it yields and whether it raises follow from its operands and its payload's class alone, whenever it happens: of two
+    /// in a row, the second does nothing new. What is pure needs no mention.
+    FUNCTION = 22;
 }
 
 impl Properties {
@@ -304,13 +307,13 @@ opcodes! {
     /// Upper half of the double-width unsigned product.
     UMulHigh "umulhigh" None [OWN, OWN] => Own(INT), COMMUTES, NO_KINDS;
     /// Signed quotient, rounded toward zero. The smallest integer by minus one is itself.
-    SDiv "sdiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN, DIVISION;
+    SDiv "sdiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
     /// Unsigned quotient.
-    UDiv "udiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN, DIVISION;
+    UDiv "udiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
     /// Signed remainder, with the sign of the dividend. The smallest integer by minus one leaves zero.
-    SRem "srem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN, DIVISION;
+    SRem "srem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
     /// Unsigned remainder.
-    URem "urem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN, DIVISION;
+    URem "urem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
     /// Negation.
     Neg "neg" None [OWN] => Own(INT), NONE, NO_KINDS;
     /// Absolute value; that of the smallest integer is itself.
@@ -468,37 +471,37 @@ opcodes! {
 
     // ---- checks: roots that raise when their condition fails, without ending the block ----
     /// Raises what the payload says if the condition is zero.
-    Check "check" Raise [CONDITION] => Nothing, ROOT | FRAME, NO_KINDS;
+    Check "check" Raise [CONDITION] => Nothing, ROOT | FUNCTION | FRAME, NO_KINDS;
     /// Raises `null` if the operand is null; yields it.
-    NullCheck "nullcheck" Raise [Operand::Own] => Own(Class::POINTER), ROOT | PROVES | FRAME, NULL;
+    NullCheck "nullcheck" Raise [Operand::Own] => Own(Class::POINTER), ROOT | FUNCTION | PROVES | FRAME, NULL;
     /// Raises `bounds` unless index < length, both unsigned; yields the index.
-    BoundsCheck "boundscheck" Raise [OWN, OWN] => Own(INT), ROOT | PROVES | FRAME, BOUNDS;
+    BoundsCheck "boundscheck" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | PROVES | FRAME, BOUNDS;
     /// Raises `division` if the operand is zero; yields it.
-    DivCheck "divcheck" Raise [OWN] => Own(INT), ROOT | PROVES | FRAME, DIVISION;
+    DivCheck "divcheck" Raise [OWN] => Own(INT), ROOT | FUNCTION | PROVES | FRAME, DIVISION;
     /// Raises `cast` unless the operand is null or of the class; yields it.
-    CastCheck "castcheck" Class [REF] => Outcome::Fixed(Type::Ref), ROOT | PROVES | FRAME, KindSet::CAST;
+    CastCheck "castcheck" Class [REF] => Outcome::Fixed(Type::Ref), ROOT | FUNCTION | PROVES | FRAME, KindSet::CAST;
     /// Raises `store` unless the second operand may be stored in the array that is the first; yields the array.
-    StoreCheck "storecheck" None [REF, REF] => Outcome::Fixed(Type::Ref), ROOT | PROVES | FRAME, KindSet::STORE;
+    StoreCheck "storecheck" None [REF, REF] => Outcome::Fixed(Type::Ref), ROOT | FUNCTION | PROVES | FRAME, KindSet::STORE;
     /// Raises `negative_size` if the operand, a signed length, is negative; yields it.
-    SizeCheck "sizecheck" Raise [OWN] => Own(INT), ROOT | PROVES | FRAME, KindSet::NEGATIVE_SIZE;
+    SizeCheck "sizecheck" Raise [OWN] => Own(INT), ROOT | FUNCTION | PROVES | FRAME, KindSet::NEGATIVE_SIZE;
     /// Sum; raises `overflow` if it does not fit, signed.
-    SAddChecked "sadd_checked" Raise [OWN, OWN] => Own(INT), ROOT | COMMUTES | FRAME, OVERFLOW;
+    SAddChecked "sadd_checked" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | COMMUTES | FRAME, OVERFLOW;
     /// Difference; raises `overflow` if it does not fit, signed.
-    SSubChecked "ssub_checked" Raise [OWN, OWN] => Own(INT), ROOT | FRAME, OVERFLOW;
+    SSubChecked "ssub_checked" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | FRAME, OVERFLOW;
     /// Product; raises `overflow` if it does not fit, signed.
-    SMulChecked "smul_checked" Raise [OWN, OWN] => Own(INT), ROOT | COMMUTES | FRAME, OVERFLOW;
+    SMulChecked "smul_checked" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | COMMUTES | FRAME, OVERFLOW;
     /// Sum; raises `overflow` if it does not fit, unsigned.
-    UAddChecked "uadd_checked" Raise [OWN, OWN] => Own(INT), ROOT | COMMUTES | FRAME, OVERFLOW;
+    UAddChecked "uadd_checked" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | COMMUTES | FRAME, OVERFLOW;
     /// Difference; raises `overflow` if it does not fit, unsigned.
-    USubChecked "usub_checked" Raise [OWN, OWN] => Own(INT), ROOT | FRAME, OVERFLOW;
+    USubChecked "usub_checked" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | FRAME, OVERFLOW;
     /// Product; raises `overflow` if it does not fit, unsigned.
-    UMulChecked "umul_checked" Raise [OWN, OWN] => Own(INT), ROOT | COMMUTES | FRAME, OVERFLOW;
+    UMulChecked "umul_checked" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | COMMUTES | FRAME, OVERFLOW;
     /// Signed quotient; raises `division` if the divisor is zero, `overflow` for the smallest integer by minus one.
-    SDivChecked "sdiv_checked" Raise [OWN, OWN] => Own(INT), ROOT | FRAME, DIVISION.union(OVERFLOW);
+    SDivChecked "sdiv_checked" Raise [OWN, OWN] => Own(INT), ROOT | FUNCTION | FRAME, DIVISION.union(OVERFLOW);
     /// Float to signed integer, toward zero; raises `conversion` for NaN, `overflow` if it does not fit.
-    FloatToSIntChecked "float_to_sint_checked" Raise [FLOATS] => Own(INT), ROOT | FRAME, KindSet::CONVERSION.union(OVERFLOW);
+    FloatToSIntChecked "float_to_sint_checked" Raise [FLOATS] => Own(INT), ROOT | FUNCTION | FRAME, KindSet::CONVERSION.union(OVERFLOW);
     /// Float to unsigned integer, toward zero; raises `conversion` for NaN, `overflow` if it does not fit.
-    FloatToUIntChecked "float_to_uint_checked" Raise [FLOATS] => Own(INT), ROOT | FRAME, KindSet::CONVERSION.union(OVERFLOW);
+    FloatToUIntChecked "float_to_uint_checked" Raise [FLOATS] => Own(INT), ROOT | FUNCTION | FRAME, KindSet::CONVERSION.union(OVERFLOW);
 
     // ---- objects ----
     /// A new object of a class, its fields zero.
@@ -508,11 +511,11 @@ opcodes! {
     /// A new array of references to a class with this many elements, null.
     NewObjectArray "newobjectarray" Class [CONDITION] => Outcome::Fixed(Type::Ref), ROOT | ALLOCATES | YIELDS | FRAME, ALLOCATION;
     /// The number of elements of an array, which must not be null.
-    ArrayLength "array_length" None [REF] => INT32, ROOT, NO_KINDS;
+    ArrayLength "array_length" None [REF] => INT32, ROOT | FUNCTION, NO_KINDS;
     /// Whether the operand is an instance of the class; null is not.
-    InstanceOf "instanceof" Class [REF] => INT32, ROOT | TRUTH, NO_KINDS;
+    InstanceOf "instanceof" Class [REF] => INT32, ROOT | FUNCTION | TRUTH, NO_KINDS;
     /// The class of an object, which must not be null, as the address of its description.
-    ClassOf "class_of" None [REF] => Outcome::Fixed(Type::Addr), ROOT, NO_KINDS;
+    ClassOf "class_of" None [REF] => Outcome::Fixed(Type::Addr), ROOT | FUNCTION, NO_KINDS;
     /// The address of a class's description.
     ClassAddress "class_address" Class [] => Outcome::Fixed(Type::Addr), NONE, NO_KINDS;
     /// Enters the monitor of an object, which must not be null.
