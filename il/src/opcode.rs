@@ -179,6 +179,8 @@ properties! {
     /// What it yields and whether it raises follow from its operands and its payload's class alone, whenever it happens: of two
     /// in a row, the second does nothing new. What is pure needs no mention.
     FUNCTION = 22;
+    /// Takes several cycles, so that a register is well spent on keeping its value.
+    SLOW = 23;
 }
 
 impl Properties {
@@ -301,19 +303,19 @@ opcodes! {
     /// Difference.
     Sub "sub" None [OWN, OWN] => Own(INT), NONE, NO_KINDS;
     /// Product.
-    Mul "mul" None [OWN, OWN] => Own(INT), COMMUTES | ASSOCIATES, NO_KINDS;
+    Mul "mul" None [OWN, OWN] => Own(INT), COMMUTES | ASSOCIATES | SLOW, NO_KINDS;
     /// Upper half of the double-width signed product.
-    SMulHigh "smulhigh" None [OWN, OWN] => Own(INT), COMMUTES, NO_KINDS;
+    SMulHigh "smulhigh" None [OWN, OWN] => Own(INT), COMMUTES | SLOW, NO_KINDS;
     /// Upper half of the double-width unsigned product.
-    UMulHigh "umulhigh" None [OWN, OWN] => Own(INT), COMMUTES, NO_KINDS;
+    UMulHigh "umulhigh" None [OWN, OWN] => Own(INT), COMMUTES | SLOW, NO_KINDS;
     /// Signed quotient, rounded toward zero. The smallest integer by minus one is itself.
-    SDiv "sdiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
+    SDiv "sdiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION | SLOW, DIVISION;
     /// Unsigned quotient.
-    UDiv "udiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
+    UDiv "udiv" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION | SLOW, DIVISION;
     /// Signed remainder, with the sign of the dividend. The smallest integer by minus one leaves zero.
-    SRem "srem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
+    SRem "srem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION | SLOW, DIVISION;
     /// Unsigned remainder.
-    URem "urem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION, DIVISION;
+    URem "urem" None [OWN, OWN] => Own(INT), ROOT_UNLESS_PROVEN | FUNCTION | SLOW, DIVISION;
     /// Negation.
     Neg "neg" None [OWN] => Own(INT), NONE, NO_KINDS;
     /// Absolute value; that of the smallest integer is itself.
@@ -393,17 +395,17 @@ opcodes! {
 
     // ---- floating point; IEEE 754, ties to even, no exceptions, NaN payloads unspecified ----
     /// Sum.
-    FAdd "fadd" None [OWN, OWN] => Own(FLOAT), COMMUTES, NO_KINDS;
+    FAdd "fadd" None [OWN, OWN] => Own(FLOAT), COMMUTES | SLOW, NO_KINDS;
     /// Difference.
-    FSub "fsub" None [OWN, OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FSub "fsub" None [OWN, OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// Product.
-    FMul "fmul" None [OWN, OWN] => Own(FLOAT), COMMUTES, NO_KINDS;
+    FMul "fmul" None [OWN, OWN] => Own(FLOAT), COMMUTES | SLOW, NO_KINDS;
     /// Quotient.
-    FDiv "fdiv" None [OWN, OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FDiv "fdiv" None [OWN, OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// Remainder of the quotient rounded toward zero, exact, with the sign of the dividend.
-    FRem "frem" None [OWN, OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FRem "frem" None [OWN, OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// `x * y + z`, rounded once.
-    Fma "fma" None [OWN, OWN, OWN] => Own(FLOAT), COMMUTES, NO_KINDS;
+    Fma "fma" None [OWN, OWN, OWN] => Own(FLOAT), COMMUTES | SLOW, NO_KINDS;
     /// Sign inverted, NaNs included.
     FNeg "fneg" None [OWN] => Own(FLOAT), NONE, NO_KINDS;
     /// Sign cleared, NaNs included.
@@ -411,21 +413,21 @@ opcodes! {
     /// The first operand with the sign of the second.
     FCopysign "fcopysign" None [OWN, OWN] => Own(FLOAT), NONE, NO_KINDS;
     /// Smaller; a NaN if either is one; negative zero is below positive.
-    FMin "fmin" None [OWN, OWN] => Own(FLOAT), COMMUTES, NO_KINDS;
+    FMin "fmin" None [OWN, OWN] => Own(FLOAT), COMMUTES | SLOW, NO_KINDS;
     /// Larger; a NaN if either is one; negative zero is below positive.
-    FMax "fmax" None [OWN, OWN] => Own(FLOAT), COMMUTES, NO_KINDS;
+    FMax "fmax" None [OWN, OWN] => Own(FLOAT), COMMUTES | SLOW, NO_KINDS;
     /// Square root.
-    FSqrt "fsqrt" None [OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FSqrt "fsqrt" None [OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// Rounded toward negative infinity.
-    FFloor "ffloor" None [OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FFloor "ffloor" None [OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// Rounded toward positive infinity.
-    FCeil "fceil" None [OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FCeil "fceil" None [OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// Rounded toward zero.
-    FTrunc "ftrunc" None [OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FTrunc "ftrunc" None [OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// Rounded to the nearest integer, ties to even.
-    FNearest "fnearest" None [OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FNearest "fnearest" None [OWN] => Own(FLOAT), SLOW, NO_KINDS;
     /// Every NaN becomes the positive quiet NaN without payload; other values stay.
-    FCanonicalise "fcanonicalise" None [OWN] => Own(FLOAT), NONE, NO_KINDS;
+    FCanonicalise "fcanonicalise" None [OWN] => Own(FLOAT), SLOW, NO_KINDS;
 
     // ---- conversions ----
     /// The low bits of a wider integer.
@@ -435,17 +437,17 @@ opcodes! {
     /// Zero extension.
     UExt "uext" None [INTS] => Own(INT), WIDENS, NO_KINDS;
     /// Signed integer to float, rounded.
-    SIntToFloat "sint_to_float" None [INTS] => Own(FLOAT), NONE, NO_KINDS;
+    SIntToFloat "sint_to_float" None [INTS] => Own(FLOAT), SLOW, NO_KINDS;
     /// Unsigned integer to float, rounded.
-    UIntToFloat "uint_to_float" None [INTS] => Own(FLOAT), NONE, NO_KINDS;
+    UIntToFloat "uint_to_float" None [INTS] => Own(FLOAT), SLOW, NO_KINDS;
     /// Float to signed integer, toward zero; saturates, and NaN gives zero.
-    FloatToSInt "float_to_sint" None [FLOATS] => Own(INT), NONE, NO_KINDS;
+    FloatToSInt "float_to_sint" None [FLOATS] => Own(INT), SLOW, NO_KINDS;
     /// Float to unsigned integer, toward zero; saturates, and NaN gives zero.
-    FloatToUInt "float_to_uint" None [FLOATS] => Own(INT), NONE, NO_KINDS;
+    FloatToUInt "float_to_uint" None [FLOATS] => Own(INT), SLOW, NO_KINDS;
     /// `f32` to `f64`, exact.
-    FPromote "fpromote" None [FLOATS] => Own(FLOAT), WIDENS, NO_KINDS;
+    FPromote "fpromote" None [FLOATS] => Own(FLOAT), WIDENS | SLOW, NO_KINDS;
     /// `f64` to `f32`, rounded.
-    FDemote "fdemote" None [FLOATS] => Own(FLOAT), NARROWS, NO_KINDS;
+    FDemote "fdemote" None [FLOATS] => Own(FLOAT), NARROWS | SLOW, NO_KINDS;
     /// The same bits as another type of the same width. Not between references and anything else.
     Bitcast "bitcast" None [VALUE] => Own(ANY), SAME_WIDTH, NO_KINDS;
     /// The address of what a reference points at. It and all that is computed from it die at the next yield point.
