@@ -29,8 +29,8 @@
 //! | write through the file, one read | 0.57 |
 //! | the same, and one read in the execute view | 0.61 |
 //!
-//! The file of [`Protection::Dual`] is closed as soon as all of the chunk is prepared; pages given back after that are
-//! prepared by write faults. The other modes with a file, and sealed chunks, keep it open: one descriptor a chunk.
+//! So the file stays open: one descriptor a chunk. [`Protection::Dual`] needs none once all of the chunk is prepared, and closes
+//! it then if the process has many; pages given back after that are prepared by write faults.
 //!
 //! *Forked processes* share the memory of the execute view and have no write view: what would write is an error there, and dropping
 //! the chunk changes nothing for the parent.
@@ -43,7 +43,7 @@ pub(crate) mod pool;
 
 use std::fmt;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -61,6 +61,8 @@ const VACANT: Error = Error::Unsupported { what: "writing to a vacant chunk" };
 const VIEW_TRIES: u32 = 4;
 /// The system maps the pages of so many bytes when one of them is read for the first time, if they are there.
 const FAULT_AROUND: usize = 64 << 10;
+/// A process has many files if they have numbers from this one on: a new one gets the least that is free.
+const MANY_FILES: i32 = 256;
 
 /// A chunk: a place and the memory that is mapped there, while it has one.
 pub(crate) struct Memory {
@@ -406,9 +408,11 @@ impl Memory {
             unsafe { view.add(at).read_volatile() };
             at = (at + 1).next_multiple_of(FAULT_AROUND);
         }
+        let has_many = file.as_raw_fd() >= MANY_FILES;
         drop(state);
         let before = self.prepared.fetch_add(pages.len() / PAGE, Ordering::Relaxed);
         if self.mode == Protection::Dual
+            && has_many
             && !self.is_sealed()
             && before + pages.len() / PAGE >= self.len / PAGE
         {

@@ -170,22 +170,30 @@ fn a_vacant_chunk_can_only_be_read_and_can_be_occupied_again() {
 }
 
 #[test]
-fn a_dual_chunk_closes_its_file_once_all_of_it_is_prepared() {
-    let memory = memory(Protection::Dual, Seal::Off);
-    let half = memory.len() / PAGE / 2 * PAGE;
-    // SAFETY: the tests have the memory to themselves.
-    unsafe { memory.prepare(0..half) }.expect("pages can be prepared");
-    assert!(memory.state().file.is_some());
-    // SAFETY: as above.
-    unsafe { memory.prepare(half..memory.len()) }.expect("pages can be prepared");
-    assert!(memory.state().file.is_none());
-    // SAFETY: as above.
-    unsafe { memory.give_back(0..half) }.expect("pages can be given back");
-    write_and_call(&memory, 1);
-    // SAFETY: as above.
-    let place = unsafe { memory.vacate() }.expect("nothing fails").expect("it is not sealed");
-    memory.occupy(place).expect("memory can be mapped again");
-    assert!(memory.state().file.is_some());
+fn a_dual_chunk_of_which_all_is_prepared_closes_its_file_if_the_process_has_many() {
+    for number in [0, MANY_FILES] {
+        let memory = memory(Protection::Dual, Seal::Off);
+        let half = memory.len() / PAGE / 2 * PAGE;
+        {
+            let mut state = memory.lock();
+            let file = state.file.take().expect("it is open");
+            let again = rustix::io::fcntl_dupfd_cloexec(&file, number).expect("there may be one more");
+            state.file = Some(again);
+        }
+        // SAFETY: the tests have the memory to themselves.
+        unsafe { memory.prepare(0..half) }.expect("pages can be prepared");
+        assert!(memory.state().file.is_some());
+        // SAFETY: as above.
+        unsafe { memory.prepare(half..memory.len()) }.expect("pages can be prepared");
+        assert_eq!(memory.state().file.is_none(), number == MANY_FILES);
+        // SAFETY: as above.
+        unsafe { memory.give_back(0..half) }.expect("pages can be given back");
+        write_and_call(&memory, 1);
+        // SAFETY: as above.
+        let place = unsafe { memory.vacate() }.expect("nothing fails").expect("it is not sealed");
+        memory.occupy(place).expect("memory can be mapped again");
+        assert!(memory.state().file.is_some());
+    }
 }
 
 #[test]
