@@ -34,16 +34,21 @@
 //! Linear in the method, whatever the number of edits: so a pass applies once, at its end.
 
 mod copy;
+mod ends;
 mod lists;
 mod names;
 mod plan;
+mod shape;
+mod split;
 #[cfg(test)]
 mod tests;
 
 use crate::entity::EntityVec;
-use crate::method::{Block, Frequency, Local, Method, Node, Payload, Root, SourcePos};
+use crate::method::{Block, Frequency, Local, Method, Node, Root, SourcePos};
 use crate::module::Module;
+use ends::Tails;
 use lists::Source;
+use split::Crossing;
 
 /// A place in a block's list: before the root at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +69,17 @@ pub struct Edits {
     inserted: Vec<(Point, Root)>,
     ended: Vec<(Block, Node)>,
     splits: Vec<(Point, Block)>,
-    retargeted: Vec<(Block, Block, Block)>,
+    shapes: Vec<Shape>,
     frequencies: Vec<(Block, Option<Frequency>)>,
+}
+
+/// A change of the graph.
+#[derive(Clone, Debug)]
+enum Shape {
+    Retarget { block: Block, from: Block, to: Block },
+    OnEdge { from: Block, to: Block, roots: Vec<Node> },
+    Preheader { block: Block, header: Block, from: Vec<Block>, roots: Vec<Node> },
+    Duplicate { block: Block, from: Block, to: Block },
 }
 
 /// Where things went when edits were applied.
@@ -85,17 +99,12 @@ impl Edits {
 
     /// Whether nothing is to be different.
     pub fn is_empty(&self) -> bool {
-        let Edits { replaced, operands, removed, changed, inserted, ended, splits, retargeted, frequencies } =
+        let Edits { replaced, operands, removed, changed, inserted, ended, splits, shapes, frequencies } =
             self;
-        replaced.is_empty()
-            && operands.is_empty()
-            && removed.is_empty()
-            && changed.is_empty()
-            && inserted.is_empty()
-            && ended.is_empty()
-            && splits.is_empty()
-            && retargeted.is_empty()
-            && frequencies.is_empty()
+        let of_values = replaced.is_empty() && operands.is_empty();
+        let of_roots = removed.is_empty() && changed.is_empty() && inserted.is_empty() && ended.is_empty();
+        let of_blocks = splits.is_empty() && shapes.is_empty() && frequencies.is_empty();
+        of_values && of_roots && of_blocks
     }
 
     /// Every use of `node`, in roots, pure nodes and frame states, uses `with`, which must be available at all of them: a
@@ -131,9 +140,51 @@ impl Edits {
         self.ended.push((block, terminator));
     }
 
+    // ---- the graph: what follows happens in the order in which it is asked for, after all of the above ----
+
+    /// What is in the block's list from `point` on, and all blocks below, become an extended block of their own: its head,
+    /// which others may be made to continue at. What crosses goes through new locals. A block that was split ends where
+    /// its last part ends. If nothing else leads to the head, the copy joins the two again.
+    ///
+    /// Nothing may cross that is computed from the address of a reference.
+    pub fn split(&mut self, method: &mut Method<'_>, point: Point) -> Block {
+        let tail = method.add_block(None, None);
+        self.splits.push((point, tail));
+        tail
+    }
+
     /// The edges from the end of `block` to `from` go to `to`, a head, instead.
     pub fn retarget(&mut self, block: Block, from: Block, to: Block) {
-        self.retargeted.push((block, from, to));
+        self.shapes.push(Shape::Retarget { block, from, to });
+    }
+
+    /// The new roots happen on the edges from the end of `from` to `to`, where what `from` has is available. A block is made
+    /// for them where they can stand in neither.
+    pub fn on_edge(&mut self, from: Block, to: Block, roots: &[Node]) {
+        self.shapes.push(Shape::OnEdge { from, to, roots: roots.to_vec() });
+    }
+
+    /// The edges from the ends of `from` to `header` go through one new head, in which the roots happen: it is returned.
+    /// Roots that raise in it reach the handlers of `header`.
+    pub fn preheader(
+        &mut self,
+        method: &mut Method<'_>,
+        header: Block,
+        from: &[Block],
+        roots: &[Node],
+    ) -> Block {
+        let block = method.add_block(None, None);
+        self.shapes.push(Shape::Preheader { block, header, from: from.to_vec(), roots: roots.to_vec() });
+        block
+    }
+
+    /// The edges from the end of `from` to `to`, a head, go to a copy of its extended block; the head of that is
+    /// returned. What leads back to `to` from within the copy leads to the original. What is edited in the one is edited in the
+    /// other. Frequencies are divided.
+    pub fn duplicate(&mut self, method: &mut Method<'_>, from: Block, to: Block) -> Block {
+        let block = method.add_block(None, None);
+        self.shapes.push(Shape::Duplicate { block, from, to });
+        block
     }
 
     /// Says how often a block runs.
@@ -160,40 +211,18 @@ impl Edits {
             method.set_frequency(*block, *frequency);
         }
         lists::edit(&mut self, method, &mut source);
-        for (block, from, to) in &self.retargeted {
-            retarget(method, *block, *from, *to);
+        let (mut crossing, mut tails) = (Crossing::default(), Tails::default());
+        // The last first: so what is cut off is not cut again.
+        for (point, tail) in self.splits.iter().rev() {
+            let place = (point.block, point.position as usize);
+            split::split(method, &mut source, &mut crossing, place, *tail, 0);
+            tails.add(point.block, *tail);
+        }
+        for shape in &self.shapes {
+            shape::reshape(method, &mut source, &mut crossing, &mut tails, shape);
         }
         let (copy, applied) = copy::copy(module, method, &source);
         *method = copy;
         applied
     }
-}
-
-/// Makes the edges from the end of `block` to `from` go to `to`.
-fn retarget(method: &mut Method<'_>, block: Block, from: Block, to: Block) {
-    let Some(end) = method.terminator(block) else { return };
-    let place = |target: Block| if target == from { to } else { target };
-    let payload = match method.payload(end) {
-        Payload::Goto(target) => Payload::Goto(place(target)),
-        Payload::Branch(then, otherwise) => Payload::Branch(place(then), place(otherwise)),
-        Payload::Switch(table) => {
-            let data = method.switch(table);
-            let cases: Vec<_> = data.cases.iter().map(|(bits, target)| (*bits, place(*target))).collect();
-            Payload::Switch(method.add_switch(&cases, place(data.default)))
-        }
-        Payload::Guard(info) => {
-            let data = method.guard(info);
-            let successors = data.successors.map(|(holds, failed)| (place(holds), place(failed)));
-            Payload::Guard(method.add_guard(data.assumptions, successors))
-        }
-        payload => payload,
-    };
-    // Duplicates share their nodes, so that the end is not changed but made anew.
-    let operands = method.operands(end).to_vec();
-    let end_anew = method.add_node(method.opcode(end), method.ty(end), &operands, payload);
-    let mut roots = method.roots(block).to_vec();
-    if let Some(last) = roots.last_mut() {
-        last.node = end_anew;
-    }
-    method.set_roots(block, &roots);
 }

@@ -358,6 +358,11 @@ impl<'a> Method<'a> {
         self.blocks[block].roots = self.arena.alloc_slice_copy(roots);
     }
 
+    /// Says which block a block continues.
+    pub(crate) fn set_extends(&mut self, block: Block, extends: Option<Block>) {
+        self.blocks[block].extends = extends;
+    }
+
     /// Says which handlers a block has.
     pub fn set_handlers(&mut self, block: Block, handlers: Option<HandlerList>) {
         self.blocks[block].handlers = handlers;
@@ -435,6 +440,25 @@ impl<'a> Method<'a> {
     /// Adds a local.
     pub fn add_local(&mut self, name: &str, ty: Type) -> Local {
         self.locals.push(LocalData { name: self.arena.alloc_str(name), ty })
+    }
+
+    /// Leaves only the parameters and the other locals that are `kept`, which are all that nodes name. Returns where
+    /// each one is now.
+    pub(crate) fn retain_locals(&mut self, kept: &EntityVec<Local, bool>) -> EntityVec<Local, Option<Local>> {
+        let mut locals = Table::new_in(self.arena);
+        let mut places = EntityVec::filled(None, self.locals.len());
+        for local in self.locals.keys().filter(|local| kept[*local]) {
+            places[local] = Some(locals.push(self.locals[local]));
+        }
+        self.locals = locals;
+        for node in self.nodes.keys() {
+            if let Payload::Local(local) = &mut self.nodes[node].payload
+                && let Some(place) = places[*local]
+            {
+                *local = place;
+            }
+        }
+        places
     }
 
     /// All locals whose address is taken.

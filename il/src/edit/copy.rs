@@ -132,8 +132,47 @@ pub(super) fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (M
         Ok(method) => method,
         Err(error) => unreachable!("a copy of {} builds what was built: {error}", old.id()),
     };
+    drop_unread_locals(&mut method, &mut applied);
     finish_order(&mut method, &mut applied);
     (method, applied)
+}
+
+/// Drops locals that nobody reads any more since heads were joined, and their sets.
+fn drop_unread_locals(method: &mut Method<'_>, applied: &mut Applied) {
+    let mut kept = EntityVec::filled(false, method.locals().len());
+    for local in method.locals().take(method.param_count()) {
+        kept[local] = true;
+    }
+    let mut unread = EntityVec::filled(true, method.locals().len());
+    for node in method.nodes() {
+        if method.opcode(node) == Opcode::Entry
+            && let Payload::Local(local) = method.payload(node)
+        {
+            (kept[local], unread[local]) = (true, false);
+        }
+    }
+    let is_unread = |method: &Method<'_>, root: &Root| match method.payload(root.node) {
+        Payload::Local(local) => unread[local],
+        _ => false,
+    };
+    for block in method.blocks() {
+        let roots = method.roots(block);
+        if roots.iter().any(|root| is_unread(method, root)) {
+            let (dropped, left): (Vec<Root>, Vec<Root>) =
+                roots.iter().partition(|root| is_unread(method, root));
+            method.set_roots(block, &left);
+            for root in dropped {
+                method.replace_node(root.node, Opcode::Dead, &[], Payload::None);
+            }
+        }
+    }
+    if kept.values().all(|kept| *kept) {
+        return;
+    }
+    let places = method.retain_locals(&kept);
+    for old in applied.locals.keys() {
+        applied.locals[old] = applied.locals[old].and_then(|local| places[local]);
+    }
 }
 
 /// Puts the blocks into reverse post-order.

@@ -46,6 +46,13 @@ impl Source {
         }
         self.given.get(&head).map_or(&[], Vec::as_slice)
     }
+
+    /// Says what is given at a head.
+    pub(super) fn give(&mut self, head: Block, nodes: Vec<(Node, Node)>) {
+        if !nodes.is_empty() {
+            self.given.insert(head, nodes);
+        }
+    }
 }
 
 /// What becomes of a root.

@@ -50,8 +50,12 @@ impl Names {
         if self.claim(name) {
             return None;
         }
-        let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit()).trim_end_matches('.');
-        let mut others = (2_u32..).map(|number| format!("{stem}.{number}"));
+        let is_number = |tail: &str| !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_digit());
+        let stem = match name.rsplit_once('_') {
+            Some((stem, tail)) if !stem.is_empty() && is_number(tail) => stem,
+            _ => name,
+        };
+        let mut others = (2_u32..).map(|number| format!("{stem}_{number}"));
         others.find(|other| self.claim(other))
     }
 }

@@ -4,6 +4,7 @@ use bumpalo::Bump;
 
 use super::*;
 use crate::entity::Entity;
+use crate::method::Payload;
 use crate::opcode::Opcode;
 use crate::text;
 use crate::types::Type;
@@ -74,4 +75,5 @@ fn rebuilt(source: &str, body: &str) {
 }
 
 mod copy;
+mod graph;
 mod lists;

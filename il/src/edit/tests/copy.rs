@@ -66,13 +66,10 @@ fn a_constant_branch_leaves_one_way_and_its_blocks_are_merged() {
           %z = entry.i32 $y
           return %z
         }",
-        "local $y: i32
-        b0:
+        "b0:
           %0 = entry.i32 $x
-          set $y, %0
           %1 = const.i32 2
           %2 = add.i32 %0, %1
-          set $y, %2
           return %2",
     );
 }
@@ -95,14 +92,12 @@ fn a_head_with_one_predecessor_continues_it_and_sees_its_values() {
           %z = entry.i32 $x
           return %z
         }",
-        "local $y: i32
-        b0:
+        "b0:
           %0 = entry.i32 $x
-          %1 = const.i32 1
-          %2 = add.i32 %0, %1
-          set $y, %2
           br %0, b1, b2
         b1 extends b0:
+          %1 = const.i32 1
+          %2 = add.i32 %0, %1
           return %2
         b2 extends b0:
           return %0",

@@ -1,0 +1,216 @@
+//! Cutting an extended block in two.
+//!
+//! ```text
+//!   b1: %1 = load …            b1: %1 = load …
+//!       ────────── point         set $t, %1
+//!       store …, %1              goto b9
+//!                           b9: store …, %1       with %1 given: it is `entry $t` there
+//! ```
+//!
+//! What is after the point becomes an extended block of its own, with all blocks below. It keeps its nodes, and
+//! [`Source::given`] says what those of them stand for that were before the point: the copy does the rest. Pure nodes are
+//! copied from what they are computed from; so only roots, what belongs to the head, and what a call or a check gives
+//! its meaning go through locals. Each such node has one local, however often its block is cut.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use rustc_hash::FxHasher;
+
+use super::lists::Source;
+use crate::entity::EntityVec;
+use crate::method::{Block, Local, Method, Node, Payload, Root, SourcePos};
+use crate::opcode::{Opcode, Properties};
+use crate::types::Type;
+
+/// A map without an order that anybody sees.
+pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<FxHasher>>;
+
+/// The locals through which nodes go from one extended block to another: for each node, its local and an `entry` of that.
+#[derive(Default)]
+pub(super) struct Crossing {
+    carriers: Map<Node, Node>,
+    /// By node: the number of the last walk that came by.
+    seen: EntityVec<Node, u32>,
+    /// By node: the number of the last walk of which it is a root.
+    inside: EntityVec<Node, u32>,
+    walk: u32,
+}
+
+impl Crossing {
+    /// Says through which local a node goes; somebody else sets it.
+    pub(super) fn carry(&mut self, method: &mut Method<'_>, node: Node, local: Local) -> Node {
+        let ty = method.local(local).ty;
+        let entry = method.add_node(Opcode::Entry, ty, &[], Payload::Local(local));
+        self.carriers.insert(node, entry);
+        entry
+    }
+
+    /// The `entry` of the local through which a node goes.
+    fn carrier(&mut self, method: &mut Method<'_>, node: Node) -> Node {
+        if let Some(entry) = self.carriers.get(&node) {
+            return *entry;
+        }
+        let name = match method.payload(node) {
+            Payload::Local(local) => method.local(local).name.to_owned(),
+            _ => "t".to_owned(),
+        };
+        let local = method.add_local(&name, method.ty(node));
+        self.carry(method, node, local)
+    }
+
+    /// What `roots` and the operands `more` need that is before them: of it, what goes through locals. `block` is where
+    /// it comes from: the nodes belong to its extended block.
+    pub(super) fn leaves(
+        &mut self,
+        method: &Method<'_>,
+        source: &Source,
+        block: Block,
+        roots: &[Node],
+        more: &[Node],
+    ) -> Vec<Node> {
+        let nodes = method.node_count();
+        self.seen.resize(nodes, 0);
+        self.inside.resize(nodes, 0);
+        self.walk += 1;
+        for root in roots {
+            self.inside[*root] = self.walk;
+        }
+        let before = Before::of(method, source, block);
+        let mut pending: Vec<Node> = more.iter().map(|node| source.resolve(*node)).collect();
+        for root in roots {
+            pending.extend(method.operands(*root).iter().map(|operand| source.resolve(*operand)));
+        }
+        let mut leaves = Vec::new();
+        while let Some(node) = pending.pop() {
+            if std::mem::replace(&mut self.seen[node], self.walk) == self.walk
+                || self.inside[node] == self.walk
+            {
+                continue;
+            }
+            if before.given.contains(&node) || self.must_cross(method, source, &before, node) {
+                leaves.push(node);
+            } else {
+                pending.extend(method.operands(node).iter().map(|operand| source.resolve(*operand)));
+            }
+        }
+        leaves.sort_unstable();
+        leaves
+    }
+
+    /// Whether the node cannot be computed again from its operands.
+    fn must_cross(&self, method: &Method<'_>, source: &Source, before: &Before, node: Node) -> bool {
+        let opcode = method.opcode(node);
+        if opcode == Opcode::Entry
+            && let Payload::Local(local) = method.payload(node)
+        {
+            return before.set.contains(&local);
+        }
+        let is_before = |operand: &Node| self.inside[source.resolve(*operand)] != self.walk;
+        let operands = method.operands(node);
+        opcode.has(Properties::HEAD)
+            || method.is_root(node)
+            // A division that floats needs the check that proves its divisor; a further result, its call.
+            || opcode.has(Properties::ROOT_UNLESS_PROVEN)
+                && operands.get(1).is_some_and(|divisor| {
+                    method.const_bits(source.resolve(*divisor)).is_none() && is_before(divisor)
+                })
+            || opcode == Opcode::Result && operands.iter().any(is_before)
+    }
+}
+
+/// What is before a point of a block.
+struct Before {
+    /// Locals that are set on the way from the head.
+    set: Vec<Local>,
+    /// Nodes that are given at the head.
+    given: Vec<Node>,
+}
+
+impl Before {
+    /// What is before the end of a block.
+    fn of(method: &Method<'_>, source: &Source, block: Block) -> Before {
+        let mut set = Vec::new();
+        let mut at = Some(block);
+        while let Some(block) = at {
+            for root in method.roots(block) {
+                if let Payload::Local(local) = method.payload(root.node) {
+                    set.push(local);
+                }
+            }
+            at = method.block(block).extends;
+        }
+        let given = source.given(method.head(block)).iter().map(|(node, _)| *node).collect();
+        Before { set, given }
+    }
+}
+
+/// The blocks of an extended block from `top` on down, as far as they are reached.
+pub(super) fn tree(method: &Method<'_>, top: Block) -> Vec<Block> {
+    let mut blocks = vec![top];
+    let mut next = 0;
+    while let Some(block) = blocks.get(next).copied() {
+        next += 1;
+        let own = blocks.len();
+        for to in method.successors(block) {
+            if method.block(to).extends == Some(block) && !blocks[own..].contains(&to) {
+                blocks.push(to);
+            }
+        }
+    }
+    blocks
+}
+
+/// Cuts `block` before the root at `position`: `tail`, a block without roots, gets what is after it. Without the first
+/// `skipped` of these: a call that becomes its callee's body.
+pub(super) fn split(
+    method: &mut Method<'_>,
+    source: &mut Source,
+    crossing: &mut Crossing,
+    (block, position): (Block, usize),
+    tail: Block,
+    skipped: usize,
+) {
+    let data = *method.block(block);
+    debug_assert!(position < data.roots.len(), "{block} is cut before one of its roots");
+    let (upper, lower) = data.roots.split_at(position);
+    for to in method.successors(block) {
+        if method.block(to).extends == Some(block) {
+            method.set_extends(to, Some(tail));
+        }
+    }
+    method.set_roots(block, upper);
+    method.set_roots(tail, &lower[skipped..]);
+    method.set_handlers(tail, data.handlers);
+    method.set_frequency(tail, data.frequency);
+    let below: Vec<Node> = tree(method, tail)
+        .into_iter()
+        .flat_map(|block| method.roots(block).iter().map(|root| root.node))
+        .collect();
+    let leaves = crossing.leaves(method, source, block, &below, &[]);
+    let at = lower.first().map_or(SourcePos::NONE, |root| root.position);
+    let mut roots = upper.to_vec();
+    let given = set_carriers(method, crossing, &leaves, at, &mut roots);
+    source.give(tail, given);
+    let end = method.add_node(Opcode::Goto, Type::Void, &[], Payload::Goto(tail));
+    roots.push(Root { node: end, position: at });
+    method.set_roots(block, &roots);
+}
+
+/// Sets the locals of what crosses, and says what is given behind.
+pub(super) fn set_carriers(
+    method: &mut Method<'_>,
+    crossing: &mut Crossing,
+    leaves: &[Node],
+    at: SourcePos,
+    roots: &mut Vec<Root>,
+) -> Vec<(Node, Node)> {
+    let mut given = Vec::with_capacity(leaves.len());
+    for node in leaves {
+        let entry = crossing.carrier(method, *node);
+        let set = method.add_node(Opcode::Set, Type::Void, &[*node], method.payload(entry));
+        roots.push(Root { node: set, position: at });
+        given.push((*node, entry));
+    }
+    given
+}
