@@ -301,7 +301,8 @@ fn what_must_hold_agrees_with_a_walk_along_every_path() {
                 assert_eq!(comes, !may_come_unset(&plans, block, local), "b{block} $x{local} of {plans:?}");
                 // Around an endless loop everything will have happened, as far as it happens anywhere.
                 assert!(goes <= !may_end_unset(&plans, block, local), "b{block} $x{local} of {plans:?}");
-                let is_set = |plan: &Plan| plan.steps.iter().any(|step| matches!(step, Step::Set(x) if *x == local));
+                let is_set =
+                    |plan: &Plan| plan.steps.iter().any(|step| matches!(step, Step::Set(x) if *x == local));
                 if !may_end_unset(&plans, block, local) && !goes {
                     assert!(!is_set_from(&plans, block, &is_set), "b{block} $x{local} of {plans:?}");
                 }
