@@ -13,6 +13,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use dagwood_opt::Strategy;
+
 use crate::report::Failure;
 
 /// An option.
@@ -85,6 +87,11 @@ const MAX_MEMORY: Opt = value(
     "--max-memory",
     "BYTES",
     "Let memories and tables together, or the heap, not grow past BYTES (`64K`, `16M`, `1G`)",
+);
+const STRATEGY: Opt = value(
+    "--strategy",
+    "NAME",
+    "Optimize by this strategy: `none` (the default), `quick`, `warm`, `hot`, `scorching`",
 );
 const THREADS: Opt = value("--threads", "N", "Compile on N threads; as many as there are cores otherwise");
 
@@ -212,6 +219,7 @@ its index among all functions, imported ones first.",
         ],
         options: &[
             value("--emit", "il|clif|asm", "What to print: IL after the passes, Cranelift's IR, or assembly"),
+            STRATEGY,
             value("--function", "NAME|INDEX", "Only this function or method, as in `print`"),
             flag("--bytes", "Show the bytes of each instruction (with --emit asm)"),
             flag("--polls", "Compile WebAssembly with the polls that --fuel and --timeout ask for"),
@@ -424,6 +432,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let seconds = number.parse::<f64>().ok().filter(|_| is_plain).map(|number| number * scale);
     let seconds = seconds.filter(|seconds| *seconds > 0.0 && *seconds <= MAX_SECONDS);
     seconds.map(Duration::from_secs_f64).ok_or("seconds (`2`, `0.5`) or milliseconds (`250ms`), more than 0")
+}
+
+/// One of the strategies.
+pub(crate) fn strategy(text: &str) -> Result<&'static Strategy, &'static str> {
+    Strategy::by_name(text).ok_or("`none`, `quick`, `warm`, `hot` or `scorching`")
 }
 
 /// The longest time that can be asked for: ten years, well within what clocks count.

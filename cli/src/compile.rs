@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use dagwood_codegen::{Compiler, Features, Listing, Target, Verify};
 use dagwood_il::{Method, Module, text};
+use dagwood_opt::{NONE, Request, optimize};
 
-use crate::args::Matches;
+use crate::args::{Matches, strategy};
 use crate::listing::{self, Bytes};
 use crate::load::load;
 use crate::methods::{Methods, Polls};
@@ -44,6 +45,7 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     if bytes == Bytes::Shown && stage != Stage::Asm {
         return Err(matches.usage("--bytes goes with --emit asm"));
     }
+    let strategy = matches.read("--strategy", strategy)?.unwrap_or(NONE);
     let polls = if matches.has("--polls") { Polls::On } else { Polls::Off };
     let wanted = matches.text("--function")?;
     let mut loaded = load(&matches.operands[0])?;
@@ -65,7 +67,10 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     }
     let comments: Vec<String> = selected.iter().map(|id| methods.comment(*id)).collect();
     let mut comments = comments.iter();
+    let options = dagwood_opt::Options::default();
     methods.each(&selected, |module, method| {
+        optimize(&Request::new(module, strategy, &options), method, &mut ())
+            .map_err(|fault| Failure::of(&name, fault))?;
         let text =
             emit(&mut compiler, stage, bytes, module, method).map_err(|error| Failure::of(&name, error))?;
         out.put(comments.next().map_or("", String::as_str))?;
@@ -81,9 +86,8 @@ fn emit(
     stage: Stage,
     bytes: Bytes,
     module: &Module,
-    method: &mut Method<'_>,
+    method: &Method<'_>,
 ) -> Result<String, dagwood_codegen::CompileError> {
-    let _ = dagwood_opt::NONE.run(module, method);
     match stage {
         Stage::Il => Ok(text::print_method(module, method)),
         Stage::Clif => {

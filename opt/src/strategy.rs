@@ -1,105 +1,188 @@
-//! Strategies: for each tier, the table of passes that run for it, with the reason for each row.
+//! Strategies: for each tier, the table of passes that run for it, with the condition and the reason for each row.
 //!
-//! What the builder folds needs no pass, so [`NONE`] compiles what the frontend built.
+//! A pass that is to run again is *demanded* by one that has changed something for it, not listed twice. What the builder folds needs no
+//! pass, so [`NONE`] compiles what the frontend built. Which orders the tables must keep is in [`order`](crate::order).
 
-use std::fmt;
+use std::borrow::Cow;
 
-use dagwood_il::{Method, Module};
+use crate::features::Features;
+use crate::pass::Pass;
+use crate::passes::mark_cold;
 
-/// Whether a pass changed its method.
-#[must_use]
+/// When a row's pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// The method is as it was.
-    No,
-    /// Something is different; analyses must be computed again.
-    Yes,
+pub enum When {
+    /// For every method, in the first round.
+    Always,
+    /// In the first round, for methods that have all of these features.
+    Has(Features),
+    /// When another pass has demanded it, and it pays.
+    Demanded,
+    /// The same, for methods that have all of these features.
+    DemandedWith(Features),
 }
 
-/// One optimization. Dumping, timing and verifying are not its business.
-#[derive(Clone, Copy)]
-pub struct Pass {
-    /// Its name: that of its file, and of its use on the command line.
-    pub name: &'static str,
-    /// What it does, in one line.
-    pub summary: &'static str,
-    /// Does it.
-    pub run: fn(&Module, &mut Method<'_>) -> Changed,
-}
+impl When {
+    /// What the method must have.
+    pub(crate) fn needs(self) -> Features {
+        match self {
+            When::Always | When::Demanded => Features::NONE,
+            When::Has(features) | When::DemandedWith(features) => features,
+        }
+    }
 
-impl fmt::Debug for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+    /// Whether somebody must ask for it.
+    pub(crate) fn is_on_demand(self) -> bool {
+        matches!(self, When::Demanded | When::DemandedWith(_))
     }
 }
 
 /// A row of a strategy.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct Row {
     /// What runs.
     pub pass: Pass,
+    /// When.
+    pub when: When,
     /// Why it stands here.
     pub why: &'static str,
 }
 
 /// What is done to a method of one tier.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Strategy {
     /// Its name on the command line.
     pub name: &'static str,
     /// What it is for.
     pub why: &'static str,
+    /// The units of work that may be used for each node of the method, besides [`BASE_WORK`].
+    pub work_per_node: u64,
+    /// The units of work that are worth one cycle saved for each entry of the method.
+    pub work_per_cycle: u64,
     /// The passes, in order.
-    pub steps: &'static [Step],
+    pub rows: Cow<'static, [Row]>,
 }
 
+/// The units of work that may be used for the smallest method.
+pub const BASE_WORK: u64 = 4096;
+
 impl Strategy {
-    /// The strategy with this name.
+    /// The strategy of ours with this name.
     pub fn by_name(name: &str) -> Option<&'static Strategy> {
         STRATEGIES.iter().copied().find(|strategy| strategy.name == name)
     }
 
-    /// Runs the passes in order.
-    pub fn run(&self, module: &Module, method: &mut Method<'_>) -> Changed {
-        let mut changed = Changed::No;
-        for step in self.steps {
-            if (step.pass.run)(module, method) == Changed::Yes {
-                changed = Changed::Yes;
-            }
-        }
-        changed
+    /// These passes, each once and in this order, whatever it costs.
+    pub fn of_passes(passes: &[Pass]) -> Strategy {
+        let row = |pass: &Pass| Row { pass: *pass, when: When::Always, why: "asked for by name" };
+        Strategy { name: "passes", rows: passes.iter().map(row).collect(), ..EVERYTHING }
+    }
+
+    /// This one, with every row run for every method in the first round: what running on demand is measured against.
+    pub fn without_conditions(&self) -> Strategy {
+        let row = |row: &Row| Row { when: When::Always, ..*row };
+        Strategy { rows: self.rows.iter().map(row).collect(), ..self.clone() }
     }
 }
+
+/// Spares nothing.
+const EVERYTHING: Strategy = Strategy {
+    name: "passes",
+    why: "what was asked for by name",
+    work_per_node: u64::MAX,
+    work_per_cycle: u64::MAX,
+    rows: Cow::Borrowed(&[]),
+};
 
 /// Compiles what the frontend built.
 pub const NONE: &Strategy = &Strategy {
     name: "none",
     why: "the quickest way to machine code, and the base that passes are measured against",
-    steps: &[],
+    work_per_node: 0,
+    work_per_cycle: 0,
+    rows: Cow::Borrowed(&[]),
 };
 
+const fn row(pass: Pass, when: When, why: &'static str) -> Row {
+    Row { pass, when, why }
+}
+
+const BRANCHES: When = When::Has(Features::BRANCHES.union(Features::HEADS));
+
+/// Compiles quickly.
+pub const QUICK: &Strategy = &Strategy {
+    name: "quick",
+    why: "for methods that have just begun to run: only what is sure to save more than it costs",
+    work_per_node: 32,
+    work_per_cycle: 16,
+    rows: Cow::Borrowed(QUICK_ROWS),
+};
+
+const QUICK_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+
+/// The usual one.
+pub const WARM: &Strategy = &Strategy {
+    name: "warm",
+    why: "for methods that run often: as good as can be for about what machine code costs",
+    work_per_node: 128,
+    work_per_cycle: 128,
+    rows: Cow::Borrowed(WARM_ROWS),
+};
+
+const WARM_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+
+/// Takes its time.
+pub const HOT: &Strategy = &Strategy {
+    name: "hot",
+    why: "for methods in which the program spends a good part of its time",
+    work_per_node: 512,
+    work_per_cycle: 1024,
+    rows: Cow::Borrowed(HOT_ROWS),
+};
+
+const HOT_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+
+/// Spares no time.
+pub const SCORCHING: &Strategy = &Strategy {
+    name: "scorching",
+    why: "for the few methods that are most of what runs",
+    work_per_node: 2048,
+    work_per_cycle: 8192,
+    rows: Cow::Borrowed(SCORCHING_ROWS),
+};
+
+const SCORCHING_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+
 /// Every strategy, from the quickest to compile to the quickest to run.
-pub const STRATEGIES: &[&Strategy] = &[NONE];
+pub const STRATEGIES: &[&Strategy] = &[NONE, QUICK, WARM, HOT, SCORCHING];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::passes::PASSES;
 
     #[test]
     fn names_find_their_strategy_and_nothing_else() {
         for strategy in STRATEGIES {
             assert_eq!(Strategy::by_name(strategy.name).map(|found| found.name), Some(strategy.name));
+            assert!(PASSES.iter().all(|pass| pass.name != strategy.name), "{} is a pass too", strategy.name);
         }
         assert!(Strategy::by_name("fastest").is_none());
     }
 
     #[test]
-    fn without_passes_nothing_changes() {
-        let mut module = Module::new();
-        let id = module.declare_method("f", &[], &[]);
-        let arena = bumpalo::Bump::new();
-        let mut method = Method::new(&arena, id);
-        assert_eq!(NONE.run(&module, &mut method), Changed::No);
-        assert_eq!(method.node_count(), 0);
+    fn every_row_is_of_a_pass_in_the_table_and_has_a_reason() {
+        for row in STRATEGIES.iter().flat_map(|strategy| &*strategy.rows) {
+            assert!(PASSES.iter().any(|pass| pass.name == row.pass.name), "{:?}", row.pass);
+            assert!(!row.why.is_empty(), "{:?} has no reason", row.pass);
+        }
+    }
+
+    #[test]
+    fn later_strategies_spend_more() {
+        for pair in STRATEGIES.windows(2) {
+            assert!(pair[0].work_per_node < pair[1].work_per_node, "{}", pair[1].name);
+            assert!(pair[0].work_per_cycle < pair[1].work_per_cycle, "{}", pair[1].name);
+        }
     }
 }

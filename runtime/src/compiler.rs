@@ -15,7 +15,7 @@ use bumpalo::Bump;
 use dagwood_codegen::{Artifact, CompileError, Target};
 use dagwood_il::verify::{VerifyError, verify};
 use dagwood_il::{Method, MethodId, Module};
-use dagwood_opt::Strategy;
+use dagwood_opt::{Fault, Request, Strategy, optimize};
 
 /// Where the bodies of methods come from: a frontend, asked from any thread.
 pub trait Bodies: Sync {
@@ -68,6 +68,8 @@ pub enum CompileFailure {
     Body(BodyError),
     /// It is not well-formed.
     Verify(Vec<VerifyError>),
+    /// A pass went wrong.
+    Optimizer(Box<Fault>),
     /// No code was made for it.
     Codegen(CompileError),
 }
@@ -84,6 +86,7 @@ impl fmt::Display for CompileFailure {
                 f.write_str("not well-formed")?;
                 errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
             }
+            CompileFailure::Optimizer(fault) => fault.fmt(f),
             CompileFailure::Codegen(error) => error.fmt(f),
         }
     }
@@ -94,6 +97,7 @@ impl Error for CompileFailure {
         match self {
             CompileFailure::Body(error) => Some(&**error),
             CompileFailure::Undeclared | CompileFailure::OtherMethod(_) | CompileFailure::Verify(_) => None,
+            CompileFailure::Optimizer(fault) => Some(&**fault),
             CompileFailure::Codegen(error) => Some(error),
         }
     }
@@ -136,7 +140,9 @@ impl Compiler {
         if self.verify == Verify::On || cfg!(debug_assertions) {
             verify(module, &method).map_err(CompileFailure::Verify)?;
         }
-        let _ = self.strategy.run(module, &mut method);
+        let options = dagwood_opt::Options::default();
+        optimize(&Request::new(module, self.strategy, &options), &mut method, &mut ())
+            .map_err(|fault| CompileFailure::Optimizer(Box::new(fault)))?;
         self.codegen.compile(module, &method).map_err(CompileFailure::Codegen)
     }
 }

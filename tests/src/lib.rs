@@ -3,5 +3,6 @@
 
 pub mod calls;
 mod native;
+mod optimized;
 pub mod runner;
 pub mod tril;

@@ -1,7 +1,9 @@
 //! Text tests: IL with directives in its comments, next to the lines that they are about.
 //!
 //! ```text
-//!   ; run: none                                  the strategy whose output `check` and its like look at
+//!   ; run: warm                                  the strategy, or the pass, whose output `check` and its like look at
+//!   ; passes: mark_cold, mark_cold               the same for a list of passes
+//!   ; opt-limit: 3                               of their rewrites only the first ones are allowed
 //!   ; eval: @f(i32 7, f64 nan) == i32 3          in the interpreter and as native code
 //!   ; eval: @f(i32 0) raises division reason 2   what is raised
 //!   ; interpret: @f() == i32 1                   in the interpreter alone, for what has no machine code yet
@@ -12,31 +14,49 @@
 //!   ; next: return %2                            and this on the line after
 //!   ; not: mul                                   the output does not hold this anywhere
 //!   ; unchanged                                  the output is the input
+//!   ; remark: b1 is never expected               a pass says that it did this
+//!   ; missed: is too deep                        a pass says why it did not do something
+//!   ; ledger: mark_cold skipped                  the ledger of some method holds this; runs of spaces are one space
 //!   … ; error: divisor                           this line is refused, by a message that holds this
 //!   ;---                                         what follows is another source, with directives of its own
 //! ```
 //!
 //! A file's name is its claim. A source that expects errors expects nothing else. Every other source is also printed,
-//! read again and compared, and verified before and after its strategy. [`calls`](crate::calls) says how calls are written.
+//! read again and compared, and verified before its passes and after each. `eval` and `interpret` hold before the passes and after them.
+//! [`calls`](crate::calls) says how calls are written.
 
 use bumpalo::Bump;
 use dagwood_il::text::{self, Source};
-use dagwood_il::verify::verify;
-use dagwood_opt::Strategy;
 use dagwood_runtime::codespace::Options as Space;
 
 use crate::calls::{Engines, evaluate};
 use crate::native::Compiled;
+use crate::optimized::{Optimized, print};
 
 /// A directive and the line it stands on.
-struct Directive<'s> {
-    line: u32,
-    name: &'s str,
-    text: &'s str,
+pub(crate) struct Directive<'s> {
+    pub(crate) line: u32,
+    pub(crate) name: &'s str,
+    pub(crate) text: &'s str,
 }
 
-const NAMES: &[&str] =
-    &["run", "eval", "interpret", "broken", "refused", "check", "next", "not", "unchanged", "error"];
+const NAMES: &[&str] = &[
+    "run",
+    "passes",
+    "opt-limit",
+    "eval",
+    "interpret",
+    "broken",
+    "refused",
+    "check",
+    "next",
+    "not",
+    "unchanged",
+    "remark",
+    "missed",
+    "ledger",
+    "error",
+];
 
 /// What begins a line between two sources.
 const SEPARATOR: &str = ";---";
@@ -96,9 +116,17 @@ fn run_source(source: &str, space: &Space) -> Result<(), String> {
     }
     let parsed = refused.map_err(|errors| format!("refused: {errors:?}"))?;
     round_trip(&parsed)?;
-    let output = optimize(source, &directives)?;
-    check_output(&output, &directives)?;
-    run_calls(source, &parsed, &directives, space)
+    let optimized = Optimized::new(source, &directives)?;
+    check_output(&optimized, &directives)?;
+    run_calls(source, &parsed, &directives, space)?;
+    if optimized.output == optimized.input {
+        return Ok(());
+    }
+    let Optimized { output, .. } = optimized;
+    let fails = |what: String| format!("after the passes: {what}\n{output}");
+    let parsed = text::parse(&output, &arena).map_err(|error| fails(error.to_string()))?;
+    text::verify(&parsed, &output).map_err(|errors| fails(format!("{errors:?}")))?;
+    run_calls(&output, &parsed, &directives, space).map_err(fails)
 }
 
 /// Evaluates what is to be evaluated, and compiles what is to be refused.
@@ -165,10 +193,6 @@ fn expect_errors(expected: &[&Directive<'_>], refused: &[(u32, String)]) -> Resu
     }
 }
 
-fn print(source: &Source<'_>) -> String {
-    text::print_module(&source.module, &source.bodies.iter().map(|body| &body.method).collect::<Vec<_>>())
-}
-
 fn round_trip(parsed: &Source<'_>) -> Result<(), String> {
     let printed = print(parsed);
     let arena = Bump::new();
@@ -178,24 +202,8 @@ fn round_trip(parsed: &Source<'_>) -> Result<(), String> {
     if printed == reprinted { Ok(()) } else { Err(format!("printed:\n{printed}\nand again:\n{reprinted}")) }
 }
 
-/// The input and the output of the test's strategy, as text.
-fn optimize(source: &str, directives: &[Directive<'_>]) -> Result<(String, String), String> {
-    let name = directives
-        .iter()
-        .find(|directive| directive.name == "run")
-        .map_or("none", |directive| directive.text);
-    let strategy = Strategy::by_name(name).ok_or_else(|| format!("there is no strategy `{name}`"))?;
-    let arena = Bump::new();
-    let mut parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
-    let input = print(&parsed);
-    for body in &mut parsed.bodies {
-        let _ = strategy.run(&parsed.module, &mut body.method);
-        verify(&parsed.module, &body.method).map_err(|errors| format!("after `{name}`: {errors:?}"))?;
-    }
-    Ok((input, print(&parsed)))
-}
-
-fn check_output((input, output): &(String, String), directives: &[Directive<'_>]) -> Result<(), String> {
+fn check_output(optimized: &Optimized, directives: &[Directive<'_>]) -> Result<(), String> {
+    let Optimized { input, output, .. } = optimized;
     let lines: Vec<&str> = output.lines().collect();
     let mut from = 0;
     for directive in directives {
@@ -210,7 +218,7 @@ fn check_output((input, output): &(String, String), directives: &[Directive<'_>]
             "next" => return fails("not on the next line:"),
             "not" if output.contains(directive.text) => return fails("there is"),
             "unchanged" if input != output => return fails("changed"),
-            _ => {}
+            _ => optimized.check(directive)?,
         }
     }
     Ok(())
@@ -235,5 +243,23 @@ mod tests {
     fn an_error_that_is_not_expected_fails() {
         let source = "method @f () -> () {\nb0:\n  %0 = const.i32 1 ; error: exists\n  return\n}\n";
         assert!(run(source).is_err());
+    }
+
+    #[test]
+    fn what_passes_are_said_to_do_is_held_against_what_they_do() {
+        let body = "method @f ($x: i32) -> () {\nb0:\n  %0 = entry.i32 $x\n  br %0, b1, b2\nb1:\n  return\nb2:\n  raise bounds\n}\n";
+        let with = |directives: &str| run(&format!("{directives}\n{body}"));
+        assert_eq!(
+            with("; run: mark_cold\n; check: b2 freq 0\n; remark: b2\n; ledger: mark_cold changed 1"),
+            Ok(())
+        );
+        for wrong in
+            ["remark: b1", "missed: b2", "ledger: mark_cold changed 2", "check: b1 freq 0", "unchanged"]
+        {
+            assert!(with(&format!("; run: quick\n; {wrong}")).is_err(), "{wrong}");
+        }
+        for wrong in ["run: no_such", "passes: no_such", "run: warm\n; passes: mark_cold", "opt-limit: few"] {
+            assert!(with(&format!("; {wrong}\n; check: b0")).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,0 +1,157 @@
+//! What a method has that passes may work on: one scan, so that rows of a strategy are left out where they have nothing to do.
+//!
+//! *Guarantees.* A feature that is missing is not in the method. One that is there may turn out to be none, as a back edge that closes
+//! no natural loop. Which operations have a feature their rows in the opcode table say.
+//!
+//! *Cost.* Linear in blocks and roots; nodes that float are not looked at.
+
+use std::fmt;
+
+use dagwood_il::opcode::PayloadKind;
+use dagwood_il::{Method, Properties};
+
+/// A set of features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features(u32);
+
+/// Declares the features: documentation, constant, bit, the words for it.
+macro_rules! features {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal $words:literal;)*) => {
+        impl Features {
+            $($(#[$doc])* pub const $name: Features = Features(1 << $bit);)*
+        }
+
+        /// Each feature with its name.
+        const NAMES: &[(Features, &str)] = &[$((Features::$name, $words)),*];
+    };
+}
+
+features! {
+    /// An edge leads back, so that there may be a loop.
+    LOOPS = 0 "loops";
+    /// There is more than one extended block.
+    HEADS = 1 "several heads";
+    /// A block ends in a choice.
+    BRANCHES = 2 "branches";
+    /// A block ends in a switch.
+    SWITCHES = 3 "switches";
+    /// Memory is read.
+    LOADS = 4 "loads";
+    /// Memory is written.
+    STORES = 5 "stores";
+    /// A root, not a call, may raise: checks, divisions.
+    CHECKS = 6 "checks";
+    /// There are calls.
+    CALLS = 7 "calls";
+    /// Objects are made.
+    ALLOCATIONS = 8 "allocations";
+    /// Memory is ordered with other threads: monitors, fences.
+    SYNCHRONISATION = 9 "synchronisation";
+    /// A block has handlers.
+    HANDLERS = 10 "handlers";
+    /// Compiled code may be left.
+    GUARDS = 11 "guards";
+    /// Locals are set.
+    SETS = 12 "locals that are set";
+}
+
+impl Features {
+    /// No feature.
+    pub const NONE: Features = Features(0);
+
+    /// Both sets together.
+    pub const fn union(self, other: Features) -> Features {
+        Features(self.0 | other.0)
+    }
+
+    /// Whether every feature of `other` is in the set.
+    pub const fn has(self, other: Features) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Those of this set that are not in the other.
+    pub const fn without(self, other: Features) -> Features {
+        Features(self.0 & !other.0)
+    }
+
+    /// The features of a method.
+    pub fn of(method: &Method<'_>) -> Features {
+        let mut found = Features::NONE;
+        let mut heads = 0;
+        for block in method.blocks() {
+            let data = method.block(block);
+            heads += u32::from(data.extends.is_none());
+            found.note(data.handlers.is_some(), Features::HANDLERS);
+            found.note(method.successors(block).iter().any(|to| *to <= block), Features::LOOPS);
+            for root in data.roots {
+                found.note_root(method, root.node);
+            }
+        }
+        found.note(heads > 1, Features::HEADS);
+        found
+    }
+
+    fn note(&mut self, is_there: bool, feature: Features) {
+        if is_there {
+            *self = self.union(feature);
+        }
+    }
+
+    fn note_root(&mut self, method: &Method<'_>, node: dagwood_il::Node) {
+        let row = method.opcode(node).row();
+        let is_call = row.has(Properties::CALLS);
+        let chooses = matches!(row.payload, PayloadKind::Branch | PayloadKind::Switch);
+        self.note(chooses, Features::BRANCHES);
+        self.note(row.payload == PayloadKind::Switch, Features::SWITCHES);
+        self.note(row.has(Properties::READS), Features::LOADS);
+        self.note(row.has(Properties::WRITES), Features::STORES);
+        let is_check = row.payload == PayloadKind::Raise || !row.raises.is_empty() && method.is_root(node);
+        self.note(is_check && !is_call && !row.has(Properties::TERMINATES), Features::CHECKS);
+        self.note(is_call, Features::CALLS);
+        self.note(row.has(Properties::ALLOCATES), Features::ALLOCATIONS);
+        self.note(row.has(Properties::SYNCHRONISES), Features::SYNCHRONISATION);
+        self.note(row.has(Properties::LEAVES), Features::GUARDS);
+        self.note(row.payload == PayloadKind::Local && row.has(Properties::ROOT), Features::SETS);
+    }
+}
+
+/// The names, with commas; `nothing` for none.
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> =
+            NAMES.iter().filter(|(feature, _)| self.has(*feature)).map(|(_, name)| *name).collect();
+        f.write_str(if names.is_empty() { "nothing".into() } else { names.join(", ") }.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwood_il::{Bump, text};
+
+    use super::*;
+
+    fn features(source: &str) -> Features {
+        let arena = Bump::new();
+        let parsed = text::parse(source, &arena).expect("valid");
+        Features::of(&parsed.bodies[0].method)
+    }
+
+    #[test]
+    fn a_scan_finds_what_is_there_and_nothing_else() {
+        assert_eq!(features("method @f () -> () {\nb0:\n  return\n}\n"), Features::NONE);
+        let busy = features(
+            "symbol @m region\nmethod @f ($x: i32) -> () {\nb0:\n  %0 = entry.i32 $x\n  %1 = const.i32 1\n  %2 = udiv.i32 %1, %0\n\
+             \x20 set $x, %2\n  br %2, b0, b1\nb1:\n  raise unreachable\n}\n",
+        );
+        let expected =
+            [Features::LOOPS, Features::HEADS, Features::BRANCHES, Features::CHECKS, Features::SETS];
+        assert_eq!(busy, expected.into_iter().fold(Features::NONE, Features::union), "{busy}");
+        assert_eq!(busy.to_string(), "loops, several heads, branches, checks, locals that are set");
+    }
+
+    #[test]
+    fn a_proven_division_is_no_check() {
+        let proven = "method @f ($x: i32) -> (i32) {\nb0:\n  %0 = entry.i32 $x\n  %1 = const.i32 3\n  %2 = udiv.i32 %0, %1\n  return %2\n}\n";
+        assert_eq!(features(proven), Features::NONE);
+    }
+}

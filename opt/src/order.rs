@@ -1,0 +1,63 @@
+//! Which passes must stand before which in every strategy, and why.
+//!
+//! *What a constraint says.* In a strategy that has rows of both, the first row of `before` stands above the first row of `after`. Later rows
+//! are free: whoever lists a pass twice knows why, and demands go through the rows in their order anyway.
+
+use crate::strategy::Strategy;
+
+/// A pass that must stand before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Constraint {
+    /// The earlier pass, by name.
+    pub before: &'static str,
+    /// The later one.
+    pub after: &'static str,
+    /// What is lost otherwise.
+    pub why: &'static str,
+}
+
+/// The constraints of our passes.
+pub const CONSTRAINTS: &[Constraint] = &[];
+
+/// The constraints that a strategy does not keep.
+pub fn violations<'c>(strategy: &Strategy, constraints: &'c [Constraint]) -> Vec<&'c Constraint> {
+    let first = |name: &str| strategy.rows.iter().position(|row| row.pass.name == name);
+    let is_broken = |constraint: &&Constraint| match (first(constraint.before), first(constraint.after)) {
+        (Some(before), Some(after)) => before > after,
+        _ => false,
+    };
+    constraints.iter().filter(is_broken).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pass::{Changed, Pass};
+    use crate::passes::PASSES;
+    use crate::strategy::STRATEGIES;
+
+    #[test]
+    fn every_strategy_keeps_every_constraint() {
+        for strategy in STRATEGIES {
+            assert_eq!(violations(strategy, CONSTRAINTS), Vec::<&Constraint>::new(), "{}", strategy.name);
+        }
+    }
+
+    #[test]
+    fn constraints_are_about_passes_that_exist_and_have_reasons() {
+        let exists = |name: &str| PASSES.iter().any(|pass| pass.name == name);
+        for constraint in CONSTRAINTS {
+            assert!(exists(constraint.before) && exists(constraint.after), "{constraint:?}");
+            assert!(!constraint.why.is_empty(), "{constraint:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_constraint_is_found() {
+        let pass = |name| Pass { name, summary: "", run: |_, _| Changed::No };
+        let strategy = Strategy::of_passes(&[pass("b"), pass("a"), pass("b")]);
+        let constraint = |before, after| Constraint { before, after, why: "a test" };
+        assert_eq!(violations(&strategy, &[constraint("a", "b")]).len(), 1);
+        assert!(violations(&strategy, &[constraint("b", "a"), constraint("a", "c")]).is_empty());
+    }
+}

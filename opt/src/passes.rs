@@ -1,0 +1,31 @@
+//! The one table of passes. A pass is a file of this folder, its line among the modules, and its line in the table.
+
+pub mod mark_cold;
+pub mod rebuild;
+
+use crate::pass::Pass;
+
+/// Every pass, by name.
+pub const PASSES: &[Pass] = &[mark_cold::PASS, rebuild::PASS];
+
+/// The pass with this name.
+pub fn by_name(name: &str) -> Option<Pass> {
+    PASSES.iter().copied().find(|pass| pass.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_have_the_names_of_their_files_and_stand_in_their_order() {
+        assert!(PASSES.is_sorted_by(|left, right| left.name < right.name), "{PASSES:?}");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/passes");
+        for pass in PASSES {
+            let file = folder.join(pass.name).with_extension("rs");
+            assert!(file.exists(), "{} is not there", file.display());
+            assert!(!pass.summary.is_empty() && !pass.summary.ends_with('.'), "{}", pass.name);
+        }
+        assert!(by_name("no_such_pass").is_none());
+    }
+}
