@@ -22,7 +22,7 @@ use crate::heap::pages::{PageHeap, SPAN_GRANULES, SPAN_PAGES, zeroes};
 use crate::heap::span::FreeBits;
 use crate::{CHUNK, Error, PAGE, SPAN};
 
-/// How many spans of the bin in which a run may or may not be long enough are looked at.
+/// How many spans of a bin are looked at.
 const LOOKS: usize = 8;
 
 /// The chunks of one lane.
@@ -319,25 +319,35 @@ impl LaneState {
         bytes
     }
 
-    /// An idle span with a free run of `count` granules.
+    /// An idle span with a free run of `count` granules, from the first bin in which one is found.
     fn fitting(&self, count: usize) -> Option<At> {
         if count > SPAN_GRANULES {
             return None;
         }
         let first = bin(count);
-        let mut at = self.bins[first];
+        self.shortest(first, count).or_else(|| {
+            let higher = self.filled & (u64::MAX << first << 1);
+            if higher == 0 { None } else { self.shortest(higher.trailing_zeros() as usize, count) }
+        })
+    }
+
+    /// Of the first spans of a bin with a free run of `count` granules, the one whose longest run is the shortest.
+    fn shortest(&self, bin: usize, count: usize) -> Option<At> {
+        let slot = |at: At| &self.heaps[at.heap as usize].slots[at.slot as usize];
+        let mut next = self.bins[bin];
+        let mut best = None;
         for _ in 0..LOOKS {
-            if at == NOWHERE {
+            if next == NOWHERE {
                 break;
             }
-            let slot = &self.heaps[at.heap as usize].slots[at.slot as usize];
-            if usize::from(slot.longest) >= count {
-                return Some(at);
+            let at = next;
+            let longest = usize::from(slot(at).longest);
+            if longest >= count && best.is_none_or(|(least, _)| longest < least) {
+                best = Some((longest, at));
             }
-            at = slot.after;
+            next = slot(at).after;
         }
-        let higher = self.filled & (u64::MAX << first << 1);
-        (higher != 0).then(|| self.bins[higher.trailing_zeros() as usize])
+        best.map(|(_, at)| at)
     }
 
     fn slot(&mut self, at: At) -> &mut Slot {
