@@ -25,7 +25,7 @@ use crate::{
 /// The most pieces of 2 MiB that a directory has room for: 128 GiB.
 const PIECES_MAX: usize = 1 << 16;
 /// The pages that a lane keeps with memory though they are free, so that what grows and shrinks is quick.
-const IDLE_PAGES: usize = (192 << 10) / PAGE;
+const IDLE_PAGES: usize = (256 << 10) / PAGE;
 
 /// A space of executable memory. Clones are handles to the same space; it lives as long as any of them, or any of its
 /// writers. When it is dropped its code is unmapped, published or not: nothing may run there then.

@@ -270,7 +270,7 @@ impl<'s> Model<'s> {
         assert_eq!(self.lines, BTreeMap::new());
         let stats = self.space.stats();
         assert_eq!((stats.live, stats.live_bytes, stats.waiting, stats.used_bytes), (0, 0, 0, 0));
-        assert!(stats.resident_bytes <= 4 * (384 << 10), "{stats:?}");
+        assert!(stats.resident_bytes <= 4 * (512 << 10), "{stats:?}");
     }
 }
 
