@@ -7,7 +7,7 @@
 //!                     └─ folding off ─┴─ …                                            ┘
 //! ```
 //!
-//! What is rebuilt is copied without edits, once and again.
+//! What is rebuilt is copied without edits, once or more; or with edits between that change nothing but the graph.
 //!
 //! Native code is run again, now and then, after some of its methods were evicted and compiled anew: in whatever way the
 //! space writes code, the outcome stays the same.
@@ -35,8 +35,9 @@ use dagwood_runtime::raise::Raise;
 use dagwood_runtime::thread::{self, Thread};
 use dagwood_runtime::{Bodies as Sources, EvictError};
 
-use crate::choices::Choices;
+use crate::choices::{Choices, bytes_of_seed};
 use crate::generate::{MEMORY_BYTES, Program, mix};
+use crate::reshape::reshape;
 
 /// Roots that an interpretation may execute. Loops are bounded, but their nesting multiplies.
 const FUEL: u64 = 2_000_000;
@@ -125,19 +126,28 @@ struct Form {
     folding: Folding,
     /// How many times it is copied.
     rebuilds: usize,
+    graph: Graph,
+}
+
+/// Whether the graph is changed after each copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Graph {
+    Kept,
+    Reshaped,
 }
 
 /// Every form that is compared with the first.
-const FORMS: [Form; 4] = [
-    Form { folding: Folding::On, rebuilds: 0 },
-    Form { folding: Folding::Off, rebuilds: 0 },
-    Form { folding: Folding::On, rebuilds: 1 },
-    Form { folding: Folding::Off, rebuilds: 2 },
+const FORMS: [Form; 5] = [
+    Form { folding: Folding::On, rebuilds: 0, graph: Graph::Kept },
+    Form { folding: Folding::Off, rebuilds: 0, graph: Graph::Kept },
+    Form { folding: Folding::On, rebuilds: 1, graph: Graph::Kept },
+    Form { folding: Folding::Off, rebuilds: 2, graph: Graph::Kept },
+    Form { folding: Folding::On, rebuilds: 2, graph: Graph::Reshaped },
 ];
 
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "folding {:?}, rebuilt {} times", self.folding, self.rebuilds)
+        write!(f, "folding {:?}, rebuilt {} times, graph {:?}", self.folding, self.rebuilds, self.graph)
     }
 }
 
@@ -155,6 +165,11 @@ impl Form {
         for rebuilt in 1..=self.rebuilds {
             Edits::new().apply(&program.module, &mut method);
             check(&method, rebuilt)?;
+            if self.graph == Graph::Reshaped {
+                let seed = (id.index() * 31 + method.node_count() * 7 + rebuilt) as u64;
+                reshape(&program.module, &mut method, &mut Choices::new(&bytes_of_seed(seed, 64)));
+                check(&method, rebuilt)?;
+            }
         }
         Ok(method)
     }

@@ -8,6 +8,7 @@ mod choices;
 mod clock;
 mod generate;
 mod mutate;
+mod reshape;
 
 pub use check::{Checked, Difference, Outcome, check};
 pub use choices::{Choices, bytes_of_seed};

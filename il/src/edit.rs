@@ -34,7 +34,6 @@
 //! Linear in the method, whatever the number of edits: so a pass applies once, at its end.
 
 mod copy;
-mod ends;
 mod lists;
 mod names;
 mod plan;
@@ -46,7 +45,6 @@ mod tests;
 use crate::entity::EntityVec;
 use crate::method::{Block, Frequency, Local, Method, Node, Root, SourcePos};
 use crate::module::Module;
-use ends::Tails;
 use lists::Source;
 use split::Crossing;
 
@@ -142,9 +140,9 @@ impl Edits {
 
     // ---- the graph: what follows happens in the order in which it is asked for, after all of the above ----
 
-    /// What is in the block's list from `point` on, and all blocks below, become an extended block of their own: its head,
-    /// which others may be made to continue at. What crosses goes through new locals. A block that was split ends where
-    /// its last part ends. If nothing else leads to the head, the copy joins the two again.
+    /// What is in the block's list from `point` on, and all blocks below, become an extended block of their own, whose
+    /// head is returned. From then on `point.block` is what is before the point; it ends with `goto`. What crosses goes
+    /// through new locals. If nothing else leads to the head, the copy joins the two again.
     ///
     /// Nothing may cross that is computed from the address of a reference.
     pub fn split(&mut self, method: &mut Method<'_>, point: Point) -> Block {
@@ -199,6 +197,9 @@ impl Edits {
     /// If a value needs itself after all replacements.
     pub fn apply(mut self, module: &Module, method: &mut Method<'_>) -> Applied {
         let mut source = Source::default();
+        if self.is_empty() {
+            return copy::replace(module, method, &source);
+        }
         for (user, index, with) in &self.operands {
             let mut operands = method.operands(*user).to_vec();
             operands[*index] = *with;
@@ -211,18 +212,16 @@ impl Edits {
             method.set_frequency(*block, *frequency);
         }
         lists::edit(&mut self, method, &mut source);
-        let (mut crossing, mut tails) = (Crossing::default(), Tails::default());
+        let mut crossing = Crossing::default();
         // The last first: so what is cut off is not cut again.
         for (point, tail) in self.splits.iter().rev() {
             let place = (point.block, point.position as usize);
             split::split(method, &mut source, &mut crossing, place, *tail, 0);
-            tails.add(point.block, *tail);
         }
         for shape in &self.shapes {
-            shape::reshape(method, &mut source, &mut crossing, &mut tails, shape);
+            shape::reshape(method, &mut source, shape);
         }
-        let (copy, applied) = copy::copy(module, method, &source);
-        *method = copy;
-        applied
+        split::cut_deep(method, &mut source, &mut crossing);
+        copy::replace(module, method, &source)
     }
 }

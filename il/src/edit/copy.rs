@@ -97,8 +97,15 @@ struct Copy<'c, 'a, 'm> {
     merged: u16,
 }
 
+/// Copies `method` as `source` says, and puts the copy in its place.
+pub(super) fn replace(module: &Module, method: &mut Method<'_>, source: &Source) -> Applied {
+    let (copy, applied) = copy(module, method, source);
+    *method = copy;
+    applied
+}
+
 /// A copy of `old` as `source` says.
-pub(super) fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, Applied) {
+fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, Applied) {
     let plan = Plan::compute(module, old, source);
     let mut method = Method::new(old.arena(), old.id());
     let locals = super::names::copy_locals(old, &plan.read, &mut method);

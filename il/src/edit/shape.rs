@@ -1,33 +1,19 @@
 //! Edges that go elsewhere: retargeting, roots on edges, preheaders, duplicates.
 
+use super::Shape;
 use super::lists::Source;
-use super::split::{Crossing, Map, split, tree};
-use super::{Shape, ends};
-use crate::builder::MAX_EXTENSION_DEPTH;
+use super::split::{Map, tree};
 use crate::method::{Block, Frequency, Method, Node, Payload, Root, SourcePos};
 use crate::opcode::Opcode;
 use crate::types::Type;
 
-/// Changes the graph as asked, one thing after the other.
-pub(super) fn reshape(
-    method: &mut Method<'_>,
-    source: &mut Source,
-    crossing: &mut Crossing,
-    tails: &mut ends::Tails,
-    shape: &Shape,
-) {
+/// Changes the graph as asked.
+pub(super) fn reshape(method: &mut Method<'_>, source: &mut Source, shape: &Shape) {
     match shape {
-        Shape::Retarget { block, from, to } => retarget(method, tails.end_of(*block), *from, *to),
-        Shape::OnEdge { from, to, roots } => {
-            on_edge(method, source, crossing, tails, (*from, *to), roots);
-        }
-        Shape::Preheader { block, header, from, roots } => {
-            let from: Vec<Block> = from.iter().map(|block| tails.end_of(*block)).collect();
-            preheader(method, *block, *header, &from, roots);
-        }
-        Shape::Duplicate { block, from, to } => {
-            duplicate(method, source, *block, tails.end_of(*from), *to);
-        }
+        Shape::Retarget { block, from, to } => retarget(method, *block, *from, *to),
+        Shape::OnEdge { from, to, roots } => on_edge(method, *from, *to, roots),
+        Shape::Preheader { block, header, from, roots } => preheader(method, *block, *header, from, roots),
+        Shape::Duplicate { block, from, to } => duplicate(method, source, *block, *from, *to),
     }
 }
 
@@ -95,49 +81,29 @@ fn edge_frequency(method: &Method<'_>, from: Block, to: Block) -> Option<Frequen
     method.block(to).frequency.map(|other| other.min(Frequency(left)))
 }
 
-fn on_edge(
-    method: &mut Method<'_>,
-    source: &mut Source,
-    crossing: &mut Crossing,
-    tails: &mut ends::Tails,
-    (from, to): (Block, Block),
-    nodes: &[Node],
-) {
-    let last = tails.end_of(from);
-    let position = position_of_end(method, last);
+fn on_edge(method: &mut Method<'_>, from: Block, to: Block, nodes: &[Node]) {
+    let position = position_of_end(method, from);
     let mut roots = Vec::new();
-    if method.block(to).extends == Some(last) {
+    if method.block(to).extends == Some(from) {
         append(&mut roots, nodes, position);
         roots.extend_from_slice(method.roots(to));
         return method.set_roots(to, &roots);
     }
-    if method.successors(last).iter().all(|next| *next == to) {
-        let Some((end, before)) = method.roots(last).split_last() else { return };
+    if method.successors(from).iter().all(|next| *next == to) {
+        let Some((end, before)) = method.roots(from).split_last() else { return };
         roots.extend_from_slice(before);
         append(&mut roots, nodes, position);
         roots.push(*end);
-        return method.set_roots(last, &roots);
+        return method.set_roots(from, &roots);
     }
-    let block = method.add_block(Some(last), method.block(last).handlers);
-    let frequency = edge_frequency(method, last, to);
+    let block = method.add_block(Some(from), method.block(from).handlers);
+    let frequency = edge_frequency(method, from, to);
     method.set_frequency(block, frequency);
     append(&mut roots, nodes, position);
     let end = method.add_node(Opcode::Goto, Type::Void, &[], Payload::Goto(to));
     roots.push(Root { node: end, position });
     method.set_roots(block, &roots);
-    retarget(method, last, to, block);
-    if depth(method, block) >= MAX_EXTENSION_DEPTH {
-        let tail = method.add_block(None, None);
-        let position = method.roots(last).len() - 1;
-        split(method, source, crossing, (last, position), tail, 0);
-        tails.add(last, tail);
-    }
-}
-
-/// How many blocks are above a block in its extended block.
-fn depth(method: &Method<'_>, block: Block) -> u16 {
-    let above = std::iter::successors(method.block(block).extends, |block| method.block(*block).extends);
-    u16::try_from(above.count()).unwrap_or(u16::MAX)
+    retarget(method, from, to, block);
 }
 
 fn preheader(method: &mut Method<'_>, block: Block, header: Block, from: &[Block], nodes: &[Node]) {

@@ -18,6 +18,7 @@ use std::hash::BuildHasherDefault;
 use rustc_hash::FxHasher;
 
 use super::lists::Source;
+use crate::builder::MAX_EXTENSION_DEPTH;
 use crate::entity::EntityVec;
 use crate::method::{Block, Local, Method, Node, Payload, Root, SourcePos};
 use crate::opcode::{Opcode, Properties};
@@ -213,4 +214,48 @@ pub(super) fn set_carriers(
         given.push((*node, entry));
     }
     given
+}
+
+/// Cuts extended blocks where edits made them too deep.
+pub(super) fn cut_deep(method: &mut Method<'_>, source: &mut Source, crossing: &mut Crossing) {
+    loop {
+        let mut ends: Vec<Block> = Vec::new();
+        let depths = depths(method);
+        for block in method.blocks().filter(|block| depths[*block] == MAX_EXTENSION_DEPTH) {
+            ends.extend(method.block(block).extends);
+        }
+        if ends.is_empty() {
+            return;
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        for block in ends {
+            let tail = method.add_block(None, None);
+            let position = method.roots(block).len().saturating_sub(1);
+            split(method, source, crossing, (block, position), tail, 0);
+        }
+    }
+}
+
+/// By block: how many are above it in its extended block.
+fn depths(method: &Method<'_>) -> EntityVec<Block, u16> {
+    let mut depths: EntityVec<Block, Option<u16>> = EntityVec::filled(None, method.block_count());
+    let mut path = Vec::new();
+    for block in method.blocks() {
+        let mut at = Some(block);
+        while let Some(block) = at.filter(|block| depths[*block].is_none()) {
+            path.push(block);
+            at = method.block(block).extends;
+        }
+        let mut depth = at.and_then(|block| depths[block]).map_or(0, |depth| depth.saturating_add(1));
+        while let Some(block) = path.pop() {
+            depths[block] = Some(depth);
+            depth = depth.saturating_add(1);
+        }
+    }
+    let mut all = EntityVec::new();
+    for depth in depths.values() {
+        all.push(depth.unwrap_or(0));
+    }
+    all
 }

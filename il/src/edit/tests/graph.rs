@@ -246,3 +246,28 @@ fn duplicating_for_the_edge_back_unrolls_and_the_copies_share_an_extended_block(
           return %0",
     );
 }
+
+#[test]
+fn an_extended_block_that_gets_too_deep_is_cut() {
+    let arena = Bump::new();
+    let mut source =
+        String::from("method @f ($x: i32) -> (i32) {\nb0:\n  %x = entry.i32 $x\n  %y = divcheck.i32 %x\n");
+    let deepest = crate::MAX_EXTENSION_DEPTH as usize - 1;
+    for block in 1..=deepest {
+        let above = block - 1;
+        source +=
+            &format!("  br %x, b{block}, b99\nb{block} extends b{above}:\n  %c{block} = divcheck.i32 %y\n");
+    }
+    source += &format!(
+        "  br %x, b98, b99\nb98:\n  %z = entry.i32 $x\n  return %z\nb99:\n  %w = entry.i32 $x\n  return %w\n}}"
+    );
+    let mut edited = Edited::read(&source, &arena);
+    let (last, exit) = (edited.block(deepest), edited.block(deepest + 1));
+    let value = edited.root(0, 0);
+    let set = edited.method.add_node(Opcode::Set, Type::Void, &[value], Payload::Local(Local::new(0)));
+    let mut edits = Edits::new();
+    edits.on_edge(last, exit, &[set]);
+    edited.apply(edits);
+    assert!(text::print_method(&edited.module, &edited.method).contains("set $x, "));
+    edited.apply(Edits::new());
+}
