@@ -12,15 +12,16 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("dagwood-codespace", "runtime/codespace", &[]),
     ("dagwood-runtime", "runtime", &["il", "opt", "codegen", "codespace"]),
     ("dagwood-wasm", "frontends/wasm", &["il", "runtime"]),
+    ("dagwood-olive", "frontends/olive", &["il", "runtime"]),
     ("dagwood", ".", &["il", "opt", "codegen", "runtime", "wasm"]),
-    ("dagwood-cli", "cli", &["il", "opt", "codegen", "runtime", "wasm"]),
-    ("dagwood-fuzz", "fuzz", &["il", "opt", "codegen", "runtime", "wasm"]),
-    ("dagwood-tests", "tests", &["il", "opt", "codegen", "runtime", "codespace", "wasm", "fuzz", "cli"]),
+    ("dagwood-cli", "cli", &["il", "opt", "codegen", "runtime", "wasm", "olive"]),
+    ("dagwood-fuzz", "fuzz", &["il", "opt", "codegen", "runtime", "wasm", "olive"]),
+    ("dagwood-tests", "tests", &["il", "opt", "codegen", "runtime", "codespace", "wasm", "olive", "fuzz", "cli"]),
     ("dagwood-bench-codespace", "bench/codespace", &["codespace"]),
     (
         "dagwood-bench",
         "bench",
-        &["il", "opt", "codegen", "runtime", "codespace", "wasm", "fuzz", "bench-codespace"],
+        &["il", "opt", "codegen", "runtime", "codespace", "wasm", "olive", "fuzz", "bench-codespace"],
     ),
 ];
 
@@ -112,10 +113,13 @@ fn unsafe_is_forbidden_outside_the_runtime() {
 
 #[test]
 fn lowering_of_a_frontend_knows_only_the_il() {
-    let source = root().join("frontends/wasm/src");
-    let mut files = vec![source.join("lower.rs")];
-    let folder = fs::read_dir(source.join("lower")).expect("the lowering has a folder");
-    files.extend(folder.map(|entry| entry.expect("the folder can be listed").path()));
+    let mut files = Vec::new();
+    for (_, frontend, _) in LAYERS.iter().filter(|(_, folder, _)| folder.starts_with("frontends/")) {
+        let source = root().join(frontend).join("src");
+        files.push(source.join("lower.rs"));
+        let folder = fs::read_dir(source.join("lower")).expect("the lowering has a folder");
+        files.extend(folder.map(|entry| entry.expect("the folder can be listed").path()));
+    }
     for file in files {
         let text = fs::read_to_string(&file).expect("the lowering can be read");
         assert!(

@@ -1,0 +1,192 @@
+//! The binding: programs in each engine, with outcomes that can be compared.
+//!
+//! ```text
+//!   Engine::Bytecode    the interpreter of the bytecode, over a heap of its own
+//!   Engine::Il          the reference interpreter of the IL
+//! ```
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::Write;
+
+use bumpalo::Bump;
+use dagwood_il as il;
+use il::entity::Entity;
+use il::interp::{self, Host as _, Interpreter, Regions};
+use il::layout::ObjectKind;
+use il::{MethodId, RaiseKind};
+
+use crate::host::{CONSOLE, Heap, Value, console, print};
+use crate::interpret;
+use crate::lower::Lowering;
+use crate::observe::Observed;
+use crate::program::{Program, Type};
+
+/// What runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The interpreter of the bytecode.
+    Bytecode,
+    /// The reference interpreter of the IL.
+    Il,
+}
+
+/// How much a program may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many steps: operations of the bytecode, roots of the IL.
+    pub fuel: u64,
+    /// How many calls may be under way at once.
+    pub depth: usize,
+    /// The bytes of all objects.
+    pub heap_bytes: u64,
+}
+
+impl Default for Limits {
+    /// No limit to fuel, 20,000 calls, 256 MiB.
+    fn default() -> Limits {
+        Limits { fuel: u64::MAX, depth: 20_000, heap_bytes: 256 << 20 }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// With what it returns.
+    Returned(Option<Value>),
+    /// With an exception of this class that nobody caught, and where it was raised.
+    Uncaught(String, Trace),
+    /// With what programs cannot catch: memory, stack or fuel used up, or the host's fault.
+    Stopped(RaiseKind, Trace),
+}
+
+/// Methods, and the operations at which they were, the innermost first.
+pub type Trace = Vec<(MethodId, usize)>;
+
+impl Ended {
+    /// Whether both are the same, NaN payloads and the addresses of objects aside; none if a limit ended one of them, which
+    /// engines count differently.
+    pub fn agrees(&self, other: &Ended) -> Option<bool> {
+        Some(match (self, other) {
+            (Ended::Stopped(..), _) | (_, Ended::Stopped(..)) => return None,
+            (Ended::Returned(left), Ended::Returned(right)) => match (left, right) {
+                (Some(Value::Double(left)), Some(Value::Double(right))) if left.is_nan() => right.is_nan(),
+                (Some(Value::Ref(left)), Some(Value::Ref(right))) => (*left == 0) == (*right == 0),
+                (Some(left), Some(right)) => left.bits() == right.bits(),
+                (left, right) => left.is_none() && right.is_none(),
+            },
+            (Ended::Uncaught(left, _), Ended::Uncaught(right, _)) => left == right,
+            _ => false,
+        })
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Returned(None) => f.write_str("nothing"),
+            Ended::Returned(Some(Value::Int(value))) => write!(f, "int {value}"),
+            Ended::Returned(Some(Value::Long(value))) => write!(f, "long {value}"),
+            Ended::Returned(Some(Value::Double(value))) => write!(f, "double {value:?}"),
+            Ended::Returned(Some(Value::Ref(0))) => f.write_str("null"),
+            Ended::Returned(Some(Value::Ref(_))) => f.write_str("an object"),
+            Ended::Uncaught(class, _) => write!(f, "uncaught {class}"),
+            Ended::Stopped(kind, _) => write!(f, "{kind}"),
+        }
+    }
+}
+
+/// The name of a function that the program asks for and that is not in [`CONSOLE`].
+pub fn missing_native(program: &Program) -> Option<&str> {
+    let mut natives = program.natives().iter();
+    natives.find(|(id, _)| console(program, *id).is_none()).map(|(_, native)| native.name.as_str())
+}
+
+/// Calls a method in the interpreter of the bytecode. `observed` learns what happens, if it is given.
+pub fn run_bytecode(
+    program: &Program,
+    method: MethodId,
+    args: &[Value],
+    limits: Limits,
+    observed: Option<&mut Observed>,
+    out: &mut dyn Write,
+) -> Ended {
+    let mut heap = Heap::new(program, limits.heap_bytes, out);
+    let budget = interpret::Limits { fuel: limits.fuel, depth: limits.depth };
+    let ended = interpret::call(program, &mut heap, observed, budget, method, args);
+    debug_assert!(ended.is_err() || heap.held() == 0, "a method that returns has left its monitors");
+    ended_as(program, ended)
+}
+
+fn ended_as(program: &Program, ended: Result<Option<Value>, interpret::Stop>) -> Ended {
+    match ended {
+        Ok(value) => Ended::Returned(value),
+        Err(stop) => match stop.class {
+            Some(class) => Ended::Uncaught(program.classes()[class].name.clone(), stop.trace),
+            None => Ended::Stopped(stop.kind, stop.trace),
+        },
+    }
+}
+
+/// Calls a method in the reference interpreter of the IL.
+///
+/// # Panics
+///
+/// If lowering is wrong.
+pub fn run_il(
+    lowering: &Lowering<'_>,
+    method: MethodId,
+    args: &[Value],
+    limits: Limits,
+    out: &mut dyn Write,
+) -> Ended {
+    let (module, program, arena) = (lowering.module(), lowering.program(), Bump::new());
+    let lower = |id| lowering.lower(id, None, &arena).expect("what is verified can be lowered");
+    let bodies: Vec<il::Method<'_>> = module.methods.keys().map(lower).collect();
+    let find = |id: MethodId| bodies.get(id.index());
+    let out = RefCell::new(out);
+    let mut host = Regions::new(module);
+    host.heap_limit = limits.heap_bytes;
+    for id in module.natives.keys() {
+        let function = console(program, id);
+        let out = &out;
+        host.native(id, move |_, _, args| match (function, args) {
+            (Some(function), [value]) => {
+                print(&mut **out.borrow_mut(), function, Value::from_bits(value.ty(), value.low()));
+                Ok(interp::Values::new())
+            }
+            _ => Err(interp::Raised::new(RaiseKind::Fault, 0)),
+        });
+    }
+    let values: Vec<_> = args
+        .iter()
+        .zip(program.methods()[method].param_types())
+        .map(|(arg, ty): (&Value, Type)| il::eval::Value::from_bits(ty.lowered(), arg.bits()))
+        .collect();
+    let mut interpreter = Interpreter::new(interp::Program { module, bodies: &find });
+    let budget = interp::Limits { fuel: limits.fuel, depth: limits.depth, ..interp::Limits::default() };
+    let at = |entry: &interp::TraceEntry| (entry.method, entry.position.0 as usize);
+    match interpreter.run(&mut host, method, 0, &values, budget) {
+        Ok(values) => Ended::Returned(values.first().map(|value| Value::from_bits(value.ty(), value.low()))),
+        Err(interp::Stop::Raised { raised, trace }) => {
+            let class = match (raised.kind, host.kind_of(raised.object)) {
+                (RaiseKind::Guest, Ok(ObjectKind::Object(class))) => Some(class),
+                (kind, _) => program.fault_class(kind),
+            };
+            let trace = trace.iter().map(at).collect();
+            match class {
+                Some(class) => Ended::Uncaught(program.classes()[class].name.clone(), trace),
+                None => Ended::Stopped(raised.kind, trace),
+            }
+        }
+        Err(interp::Stop::OutOfFuel { trace }) => {
+            Ended::Stopped(RaiseKind::Interrupt, trace.iter().map(at).collect())
+        }
+        Err(stop) => panic!("the lowering of the program is wrong: {stop}"),
+    }
+}
+
+/// The names of the functions that programs may declare.
+pub fn console_names() -> impl Iterator<Item = &'static str> {
+    CONSOLE.iter().map(|(name, _)| *name)
+}

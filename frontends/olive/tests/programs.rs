@@ -1,0 +1,60 @@
+//! Every program of `programs`, in every engine: it prints what its comments say.
+
+use std::fs;
+use std::path::Path;
+
+use dagwood_il::{Bump, Folding};
+use dagwood_olive::engine::{Ended, Limits, run_bytecode, run_il};
+use dagwood_olive::{Lowering, Program};
+
+/// The programs, with their names and sources.
+fn programs() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let entries = fs::read_dir(folder).expect("the programs can be listed");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry can be read").path()).collect();
+    paths.sort();
+    let read = |path: &Path| {
+        let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        (name, fs::read_to_string(path).expect("programs are UTF-8"))
+    };
+    paths.iter().map(|path| read(path)).collect()
+}
+
+/// What the comments that begin with `;=` say that a program prints.
+fn expected(source: &str) -> String {
+    let lines = source.lines().filter_map(|line| line.strip_prefix(";= "));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn programs_print_what_they_say_in_every_engine() {
+    let programs = programs();
+    assert!(programs.len() >= 4, "there are programs");
+    for (name, source) in programs {
+        let program = Program::read(&source).unwrap_or_else(|error| panic!("{name}:{error}"));
+        let main = program.find_method("Main.main").expect("a program has a `Main.main`");
+        let check = |engine: &str, ended: Ended, out: Vec<u8>| {
+            assert!(matches!(ended, Ended::Returned(None)), "{name}, {engine}: {ended}");
+            assert_eq!(String::from_utf8_lossy(&out), expected(&source), "{name}, {engine}");
+        };
+        let mut out = Vec::new();
+        let ended = run_bytecode(&program, main, &[], Limits::default(), None, &mut out);
+        check("bytecode", ended, out);
+        for folding in [Folding::On, Folding::Off] {
+            let lowering = Lowering::new(&program, folding);
+            dagwood_il::verify_module(lowering.module())
+                .unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
+            let arena = Bump::new();
+            for id in lowering.module().methods.keys() {
+                let method = lowering.lower(id, None, &arena).expect("what is verified can be lowered");
+                if let Err(errors) = dagwood_il::verify(lowering.module(), &method) {
+                    let text = dagwood_il::text::print_method(lowering.module(), &method);
+                    panic!("{name}: {errors:?}\n{text}");
+                }
+            }
+            let mut out = Vec::new();
+            let ended = run_il(&lowering, main, &[], Limits::default(), &mut out);
+            check("IL", ended, out);
+        }
+    }
+}
