@@ -1,14 +1,14 @@
 //! What has been observed of a running program, as compilations read it.
 //!
 //! A snapshot is plain data. Sites are named by method and source position, which mean the same to an interpreter, to
-//! compiled code and on disk. Each has one sketch: how often it ran, which values and receiver classes it met most.
+//! compiled code and on disk, where they have a text form ([`text::print_profile`](crate::text::print_profile)). Each has one sketch: how often it ran, which values and receiver classes it met most.
 //!
 //! # Guarantees
 //!
 //! A sketch has a fixed size however much it sees. [`Top`] never forgets a value that makes up more than one in
 //! [`Top::CAPACITY`]` + 1` of what it saw: J. Misra and D. Gries, "Finding repeated elements" (1982).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::method::{Frequency, SourcePos};
 use crate::module::{ClassId, MethodId};
@@ -31,6 +31,18 @@ impl<T> Default for Top<T> {
 impl<T: Copy + Ord> Top<T> {
     /// How many values are kept.
     pub const CAPACITY: usize = 4;
+
+    /// What was printed: the most frequent values with lower bounds of their counts, and how many were met. None if there are
+    /// too many, one of them twice or never, or more than were met.
+    pub fn of(entries: &[(T, u64)], total: u64) -> Option<Top<T>> {
+        let values: BTreeSet<T> = entries.iter().map(|(value, _)| *value).collect();
+        let sum = entries.iter().try_fold(0_u64, |sum, (_, count)| sum.checked_add(*count));
+        let is_possible = entries.len() <= Self::CAPACITY
+            && values.len() == entries.len()
+            && entries.iter().all(|(_, count)| *count > 0)
+            && sum.is_some_and(|sum| sum <= total);
+        is_possible.then(|| Top { entries: entries.to_vec(), total })
+    }
 
     /// Notes that a value was met `count` times.
     pub fn add(&mut self, value: T, count: u64) {

@@ -78,6 +78,7 @@ mod declarations;
 mod lex;
 mod operation;
 mod print;
+mod profile;
 mod words;
 
 use std::fmt;
@@ -86,6 +87,7 @@ use bumpalo::Bump;
 
 pub use check::{Refusal, verify};
 pub use print::{print_method, print_module, print_node};
+pub use profile::{parse_profile, print_profile};
 
 use crate::entity::Entity;
 use crate::method::{Block, Method, Node};

@@ -250,6 +250,12 @@ impl<'s> Names<'s> {
         Names::new(what, MAX_DECLARATIONS)
     }
 
+    /// Names that are known already, by ascending index.
+    pub(super) fn all(what: &'static str, names: impl Iterator<Item = &'s str>) -> Names<'s> {
+        let names = names.map(|name| (Cow::Borrowed(name), ())).collect();
+        Names { what, limit: MAX_DECLARATIONS, names }
+    }
+
     /// Adds a name, or finds it; says whether it is new.
     pub(super) fn insert(
         &mut self,

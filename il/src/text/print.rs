@@ -349,7 +349,7 @@ fn push_comma(out: &mut String, index: usize) {
     }
 }
 
-fn push_name(out: &mut String, sigil: char, name: &str) {
+pub(super) fn push_name(out: &mut String, sigil: char, name: &str) {
     out.push(sigil);
     if is_bare(name) { *out += name } else { push_quoted(out, name) }
 }
