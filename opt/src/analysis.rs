@@ -9,6 +9,12 @@
 //! An analysis is a noun with a `compute` that needs no manager, and an [`Analysis`] that says what it is computed from. Users' own are as
 //! good as ours.
 
+pub mod frontiers;
+pub mod location;
+pub mod memory;
+pub mod reaching;
+pub mod value_numbers;
+
 use std::any::Any;
 use std::rc::Rc;
 

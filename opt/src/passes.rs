@@ -1,12 +1,13 @@
 //! The one table of passes. A pass is a file of this folder, its line among the modules, and its line in the table.
 
+pub mod gvn;
 pub mod mark_cold;
 pub mod rebuild;
 
 use crate::pass::Pass;
 
 /// Every pass, by name.
-pub const PASSES: &[Pass] = &[mark_cold::PASS, rebuild::PASS];
+pub const PASSES: &[Pass] = &[gvn::PASS, mark_cold::PASS, rebuild::PASS];
 
 /// The pass with this name.
 pub fn by_name(name: &str) -> Option<Pass> {
