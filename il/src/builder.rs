@@ -300,6 +300,11 @@ impl<'a, 'm> Builder<'a, 'm> {
         self.current.map(|current| current.stretch)
     }
 
+    /// The roots so far of the block being filled.
+    pub(crate) fn pending_roots(&self) -> &[Root] {
+        &self.roots
+    }
+
     /// How many blocks are above a block in its extended block.
     pub(crate) fn depth(&self, block: Block) -> u16 {
         self.places[block.index()].depth

@@ -34,6 +34,7 @@
 //! Linear in the method, whatever the number of edits: so a pass applies once, at its end.
 
 mod copy;
+mod inline;
 mod lists;
 mod names;
 mod plan;
@@ -45,6 +46,7 @@ mod tests;
 use crate::entity::EntityVec;
 use crate::method::{Block, Frequency, Local, Method, Node, Root, SourcePos};
 use crate::module::Module;
+pub use inline::{MAX_INLINED_SLOT_BYTES, NotInlined};
 use lists::Source;
 use split::Crossing;
 
@@ -67,6 +69,7 @@ pub struct Edits {
     inserted: Vec<(Point, Root)>,
     ended: Vec<(Block, Node)>,
     splits: Vec<(Point, Block)>,
+    bodies: Vec<inline::Body>,
     shapes: Vec<Shape>,
     frequencies: Vec<(Block, Option<Frequency>)>,
 }
@@ -97,11 +100,21 @@ impl Edits {
 
     /// Whether nothing is to be different.
     pub fn is_empty(&self) -> bool {
-        let Edits { replaced, operands, removed, changed, inserted, ended, splits, shapes, frequencies } =
-            self;
+        let Edits {
+            replaced,
+            operands,
+            removed,
+            changed,
+            inserted,
+            ended,
+            splits,
+            bodies,
+            shapes,
+            frequencies,
+        } = self;
         let of_values = replaced.is_empty() && operands.is_empty();
         let of_roots = removed.is_empty() && changed.is_empty() && inserted.is_empty() && ended.is_empty();
-        let of_blocks = splits.is_empty() && shapes.is_empty() && frequencies.is_empty();
+        let of_blocks = splits.is_empty() && bodies.is_empty() && shapes.is_empty() && frequencies.is_empty();
         of_values && of_roots && of_blocks
     }
 
@@ -138,7 +151,8 @@ impl Edits {
         self.ended.push((block, terminator));
     }
 
-    // ---- the graph: what follows happens in the order in which it is asked for, after all of the above ----
+    // ---- the graph: what follows happens after all of the above; first splits, then inlining, then the rest in the
+    // order in which it is asked for ----
 
     /// What is in the block's list from `point` on, and all blocks below, become an extended block of their own, whose
     /// head is returned. From then on `point.block` is what is before the point; it ends with `goto`. What crosses goes
@@ -149,6 +163,27 @@ impl Edits {
         let tail = method.add_block(None, None);
         self.splits.push((point, tail));
         tail
+    }
+
+    /// The call becomes the body of `callee`, a method that has the signature of the call and may live in another arena. The
+    /// block that goes on behind the call is returned; as after a split, the call's block is what is before it. What the
+    /// callee raises reaches the call's handlers after its own; its frame states get the call's as parent; its tail calls
+    /// become calls. The `stack_overflow` that the call might have raised is gone.
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be; then nothing is different.
+    pub fn inline(
+        &mut self,
+        module: &Module,
+        method: &mut Method<'_>,
+        call: Node,
+        callee: &Method<'_>,
+    ) -> Result<Block, NotInlined> {
+        let body = inline::import(module, method, call, callee)?;
+        let tail = body.tail;
+        self.bodies.push(body);
+        Ok(tail)
     }
 
     /// The edges from the end of `block` to `from` go to `to`, a head, instead.
@@ -217,6 +252,9 @@ impl Edits {
         for (point, tail) in self.splits.iter().rev() {
             let place = (point.block, point.position as usize);
             split::split(method, &mut source, &mut crossing, place, *tail, 0);
+        }
+        if !self.bodies.is_empty() {
+            inline::place(method, &mut source, &mut crossing, &self.bodies);
         }
         for shape in &self.shapes {
             shape::reshape(method, &mut source, shape);

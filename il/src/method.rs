@@ -513,6 +513,11 @@ impl<'a> Method<'a> {
         VirtualInfo::new(self.virtuals.len() - 1)
     }
 
+    /// A number that no virtual object has, nor one above it.
+    pub(crate) fn next_virtual_id(&self) -> u32 {
+        self.virtuals.iter().map(|data| data.id.saturating_add(1)).max().unwrap_or(0)
+    }
+
     /// What a guard stands on.
     pub fn guard(&self, info: GuardInfo) -> GuardData<'a> {
         self.guards[info.index()]

@@ -30,7 +30,7 @@ use smallvec::SmallVec;
 
 use super::Applied;
 use super::lists::Source;
-use super::plan::{Plan, known_target, raised_in, reached_order, same_handlers};
+use super::plan::{Plan, constant, known_target, raised_in, reached_order, same_handlers};
 use crate::builder::{Builder, Folding, MAX_EXTENSION_DEPTH, Stretch};
 use crate::cfg::reached_handlers;
 use crate::effects::raises;
@@ -92,20 +92,34 @@ struct Copy<'c, 'a, 'm> {
     children: Vec<Block>,
     /// Nodes that are to be copied, operands above users.
     pending: Vec<Node>,
-    /// The old block with which the copy in hand began, and how many have been merged into it since.
+    /// The old block whose handlers are in force in the copy in hand, and how many have been merged into that.
     first: Block,
     merged: u16,
+    /// How many of the first roots of the copy in hand are known to raise nothing.
+    quiet: usize,
+    has_folded: bool,
 }
 
-/// Copies `method` as `source` says, and puts the copy in its place.
+/// Copies `method` as `source` says, and puts the copy in its place. Where a branch turned out to be constant on the way, the
+/// plan knew too many edges, and heads may have been left that can be joined: then the copy is copied once more.
 pub(super) fn replace(module: &Module, method: &mut Method<'_>, source: &Source) -> Applied {
-    let (copy, applied) = copy(module, method, source);
-    *method = copy;
+    let (first, mut applied, has_folded) = copy(module, method, source);
+    *method = first;
+    if has_folded {
+        let (second, then, _) = copy(module, method, &Source::default());
+        *method = second;
+        for old in applied.blocks.keys() {
+            applied.blocks[old] = applied.blocks[old].and_then(|block| then.blocks[block]);
+        }
+        for old in applied.locals.keys() {
+            applied.locals[old] = applied.locals[old].and_then(|local| then.locals[local]);
+        }
+    }
     applied
 }
 
-/// A copy of `old` as `source` says.
-fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, Applied) {
+/// A copy of `old` as `source` says, and whether a branch folded of which the plan did not know.
+fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, Applied, bool) {
     let plan = Plan::compute(module, old, source);
     let mut method = Method::new(old.arena(), old.id());
     let locals = super::names::copy_locals(old, &plan.read, &mut method);
@@ -132,16 +146,18 @@ fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, 
         pending: Vec::new(),
         first: Block::new(0),
         merged: 0,
+        quiet: 0,
+        has_folded: false,
     };
     copy.run();
-    let Copy { builder, mut applied, .. } = copy;
+    let Copy { builder, mut applied, has_folded, .. } = copy;
     let mut method = match builder.finish() {
         Ok(method) => method,
         Err(error) => unreachable!("a copy of {} builds what was built: {error}", old.id()),
     };
     drop_unread_locals(&mut method, &mut applied);
     finish_order(&mut method, &mut applied);
-    (method, applied)
+    (method, applied, has_folded)
 }
 
 /// Drops locals that nobody reads any more since heads were joined, and their sets.
@@ -226,7 +242,7 @@ impl Copy<'_, '_, '_> {
     fn fill(&mut self, first: Block) {
         let new = self.applied.blocks[first].expect("a block is filled once it was made");
         self.builder.switch_to(new);
-        (self.first, self.merged) = (first, 0);
+        (self.first, self.merged, self.quiet) = (first, 0, 0);
         let mut block = first;
         self.enter(block, self.joined[block]);
         loop {
@@ -246,7 +262,7 @@ impl Copy<'_, '_, '_> {
         while let Some(child) = self.children.pop() {
             self.steps.push(Step::Fill(child));
         }
-        self.set_handlers(first, new);
+        self.set_handlers(self.first, new);
     }
 
     /// Begins an old extended block, or continues the one to which `block` belongs.
@@ -275,6 +291,7 @@ impl Copy<'_, '_, '_> {
         let operands = self.copy_operands(node);
         let bits = operands.first().and_then(|value| self.builder.method().const_bits(*value));
         if let Some(to) = known_target(self.old, node, bits) {
+            self.has_folded |= known_target(self.old, node, constant(self.old, self.source, node)).is_none();
             if self.merge(block, to) {
                 return Some(to);
             }
@@ -304,9 +321,14 @@ impl Copy<'_, '_, '_> {
             && self.applied.blocks[to].is_none()
             && self.merged < MAX_MERGED
             && self.fits(to, self.builder.depth(new))
-            && (same_handlers(self.old, self.first, to) || raised_in(self.module, self.old, to).is_empty());
+            && (same_handlers(self.old, self.first, to)
+                || raised_in(self.module, self.old, to).is_empty()
+                || !self.has_raised());
         if !mergeable {
             return false;
+        }
+        if !same_handlers(self.old, self.first, to) && !self.has_raised() {
+            self.first = to;
         }
         self.merged += 1;
         self.applied.blocks[to] = Some(new);
@@ -319,6 +341,16 @@ impl Copy<'_, '_, '_> {
         }
         self.enter(to, before);
         true
+    }
+
+    /// Whether anything in the block being filled may raise.
+    fn has_raised(&mut self) -> bool {
+        let roots = self.builder.pending_roots();
+        let (module, method) = (self.module, self.builder.method());
+        let unchecked = &roots[self.quiet.min(roots.len())..];
+        let quiet = unchecked.iter().take_while(|root| raises(module, method, root.node).is_empty()).count();
+        self.quiet += quiet;
+        self.quiet < roots.len()
     }
 
     /// The copy of a block at which `block`, which is being ended, continues.
@@ -403,6 +435,9 @@ impl Copy<'_, '_, '_> {
             }
         };
         self.note(node, new);
+        if let Some(also) = self.source.stands_for(node) {
+            self.note(also, new);
+        }
     }
 
     fn copy_operands(&mut self, node: Node) -> SmallVec<[Node; 4]> {

@@ -1,10 +1,6 @@
 //! Putting edits into the lists of the method that is about to be copied.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-
-use rustc_hash::FxHasher;
-
+use super::split::Map;
 use super::{Edits, Point};
 use crate::entity::EntityVec;
 use crate::method::{Block, Method, Node, Root, SourcePos};
@@ -15,7 +11,9 @@ pub(super) struct Source {
     /// By node: what stands for it; empty if nothing is replaced.
     replaced: EntityVec<Node, Option<Node>>,
     /// By head that a split made: nodes of what is before it, and the `entry` that has the value there.
-    given: HashMap<Block, Vec<(Node, Node)>, BuildHasherDefault<FxHasher>>,
+    given: Map<Block, Vec<(Node, Node)>>,
+    /// Roots, each with the node that it stands for from where it happens on.
+    stands_for: Map<Node, Node>,
 }
 
 impl Source {
@@ -45,6 +43,16 @@ impl Source {
             return &[];
         }
         self.given.get(&head).map_or(&[], Vec::as_slice)
+    }
+
+    /// From where `root` happens on, it stands for `node`, which is before its extended block.
+    pub(super) fn stand_for(&mut self, root: Node, node: Node) {
+        self.stands_for.insert(root, node);
+    }
+
+    /// The node for which a root stands from where it happens on.
+    pub(super) fn stands_for(&self, root: Node) -> Option<Node> {
+        if self.stands_for.is_empty() { None } else { self.stands_for.get(&root).copied() }
     }
 
     /// Says what is given at a head.

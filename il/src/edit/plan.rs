@@ -66,6 +66,12 @@ pub(super) fn known_target(method: &Method<'_>, end: Node, bits: Option<u64>) ->
     }
 }
 
+/// The constant on which the end of a block depends, if it is one already.
+pub(super) fn constant(method: &Method<'_>, source: &Source, end: Node) -> Option<u64> {
+    let value = method.operands(end).first()?;
+    method.const_bits(source.resolve(*value))
+}
+
 /// The blocks that are reached, and their edges.
 struct Graph {
     /// In reverse post-order.
@@ -117,9 +123,7 @@ impl Graph {
         let index = |len: usize| u32::try_from(len).expect("a method has fewer than 2^32 edges");
         let start = self.edges.len();
         if let Some(end) = method.terminator(block) {
-            let value = method.operands(end).first().map(|value| source.resolve(*value));
-            let bits = value.and_then(|value| method.const_bits(value));
-            match known_target(method, end, bits) {
+            match known_target(method, end, constant(method, source, end)) {
                 Some(to) => self.edges.push((to, false)),
                 None => self.edges.extend(method.successors_of(end).into_iter().map(|to| (to, false))),
             }

@@ -9,8 +9,8 @@
 //!
 //! What is after the point becomes an extended block of its own, with all blocks below. It keeps its nodes, and
 //! [`Source::given`] says what those of them stand for that were before the point: the copy does the rest. Pure nodes are
-//! copied from what they are computed from; so only roots, what belongs to the head, and what a call or a check gives
-//! its meaning go through locals. Each such node has one local, however often its block is cut.
+//! copied from what they are computed from; so only roots, what belongs to the head, and further results of calls go
+//! through locals. A divisor that a check has proven is checked once more, so that divisions still float. Each such node has one local, however often its block is cut.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -27,10 +27,19 @@ use crate::types::Type;
 /// A map without an order that anybody sees.
 pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<FxHasher>>;
 
+/// The local through which a node goes.
+#[derive(Clone, Copy)]
+struct Carrier {
+    /// An `entry` of it.
+    entry: Node,
+    /// Whether it holds the node's value from where that is made on, so that cuts need not set it.
+    is_set: bool,
+}
+
 /// The locals through which nodes go from one extended block to another: for each node, its local and an `entry` of that.
 #[derive(Default)]
 pub(super) struct Crossing {
-    carriers: Map<Node, Node>,
+    carriers: Map<Node, Carrier>,
     /// By node: the number of the last walk that came by.
     seen: EntityVec<Node, u32>,
     /// By node: the number of the last walk of which it is a root.
@@ -39,25 +48,29 @@ pub(super) struct Crossing {
 }
 
 impl Crossing {
-    /// Says through which local a node goes; somebody else sets it.
-    pub(super) fn carry(&mut self, method: &mut Method<'_>, node: Node, local: Local) -> Node {
-        let ty = method.local(local).ty;
-        let entry = method.add_node(Opcode::Entry, ty, &[], Payload::Local(local));
-        self.carriers.insert(node, entry);
-        entry
+    /// Says which local has a node's value, wherever that is available.
+    pub(super) fn carry(&mut self, method: &mut Method<'_>, node: Node, local: Local) {
+        self.add(method, node, local, true);
     }
 
-    /// The `entry` of the local through which a node goes.
-    fn carrier(&mut self, method: &mut Method<'_>, node: Node) -> Node {
-        if let Some(entry) = self.carriers.get(&node) {
-            return *entry;
+    fn add(&mut self, method: &mut Method<'_>, node: Node, local: Local, is_set: bool) -> Carrier {
+        let ty = method.local(local).ty;
+        let entry = method.add_node(Opcode::Entry, ty, &[], Payload::Local(local));
+        let carrier = Carrier { entry, is_set };
+        self.carriers.insert(node, carrier);
+        carrier
+    }
+
+    fn carrier(&mut self, method: &mut Method<'_>, node: Node) -> Carrier {
+        if let Some(carrier) = self.carriers.get(&node) {
+            return *carrier;
         }
         let name = match method.payload(node) {
             Payload::Local(local) => method.local(local).name.to_owned(),
             _ => "t".to_owned(),
         };
         let local = method.add_local(&name, method.ty(node));
-        self.carry(method, node, local)
+        self.add(method, node, local, false)
     }
 
     /// What `roots` and the operands `more` need that is before them: of it, what goes through locals. `block` is where
@@ -69,7 +82,7 @@ impl Crossing {
         block: Block,
         roots: &[Node],
         more: &[Node],
-    ) -> Vec<Node> {
+    ) -> Leaves {
         let nodes = method.node_count();
         self.seen.resize(nodes, 0);
         self.inside.resize(nodes, 0);
@@ -82,21 +95,34 @@ impl Crossing {
         for root in roots {
             pending.extend(method.operands(*root).iter().map(|operand| source.resolve(*operand)));
         }
-        let mut leaves = Vec::new();
+        let (mut leaves, mut divisors) = (Vec::new(), Vec::new());
         while let Some(node) = pending.pop() {
             if std::mem::replace(&mut self.seen[node], self.walk) == self.walk
                 || self.inside[node] == self.walk
             {
                 continue;
             }
-            if before.given.contains(&node) || self.must_cross(method, source, &before, node) {
+            let divisor = self.checked_divisor(method, source, node);
+            let has_values = roots.is_empty() && divisor.is_some();
+            if has_values || before.given.contains(&node) || self.must_cross(method, source, &before, node) {
                 leaves.push(node);
             } else {
+                divisors.extend(divisor);
                 pending.extend(method.operands(node).iter().map(|operand| source.resolve(*operand)));
             }
         }
         leaves.sort_unstable();
-        leaves
+        divisors.sort_unstable();
+        divisors.dedup();
+        Leaves { nodes: leaves, divisors }
+    }
+
+    /// The divisor of a division that floats, if a check before makes it float.
+    fn checked_divisor(&self, method: &Method<'_>, source: &Source, node: Node) -> Option<Node> {
+        let has_divisor = method.opcode(node).has(Properties::ROOT_UNLESS_PROVEN);
+        let divisor = source.resolve(*method.operands(node).get(1).filter(|_| has_divisor)?);
+        let is_before = method.is_root(divisor) && self.inside[divisor] != self.walk;
+        (is_before && !method.is_root(node)).then_some(divisor)
     }
 
     /// Whether the node cannot be computed again from its operands.
@@ -108,16 +134,18 @@ impl Crossing {
             return before.set.contains(&local);
         }
         let is_before = |operand: &Node| self.inside[source.resolve(*operand)] != self.walk;
-        let operands = method.operands(node);
         opcode.has(Properties::HEAD)
             || method.is_root(node)
-            // A division that floats needs the check that proves its divisor; a further result, its call.
-            || opcode.has(Properties::ROOT_UNLESS_PROVEN)
-                && operands.get(1).is_some_and(|divisor| {
-                    method.const_bits(source.resolve(*divisor)).is_none() && is_before(divisor)
-                })
-            || opcode == Opcode::Result && operands.iter().any(is_before)
+            || opcode == Opcode::Result && method.operands(node).iter().any(is_before)
     }
+}
+
+/// What crosses a cut.
+pub(super) struct Leaves {
+    /// The nodes that go through locals.
+    pub(super) nodes: Vec<Node>,
+    /// Checked divisors of divisions that float behind the cut: there they are checked again, so that these still float.
+    divisors: Vec<Node>,
 }
 
 /// What is before a point of a block.
@@ -191,11 +219,35 @@ pub(super) fn split(
     let leaves = crossing.leaves(method, source, block, &below, &[]);
     let at = lower.first().map_or(SourcePos::NONE, |root| root.position);
     let mut roots = upper.to_vec();
-    let given = set_carriers(method, crossing, &leaves, at, &mut roots);
+    let given = set_carriers(method, crossing, &leaves.nodes, at, &mut roots);
+    check_again(method, source, &leaves.divisors, &given, tail, at);
     source.give(tail, given);
     let end = method.add_node(Opcode::Goto, Type::Void, &[], Payload::Goto(tail));
     roots.push(Root { node: end, position: at });
     method.set_roots(block, &roots);
+}
+
+/// Checks divisors at the beginning of `tail`. If that is joined with what is before it the checks fold away.
+fn check_again(
+    method: &mut Method<'_>,
+    source: &mut Source,
+    divisors: &[Node],
+    given: &[(Node, Node)],
+    tail: Block,
+    position: SourcePos,
+) {
+    let mut roots = Vec::new();
+    for divisor in divisors {
+        let Some((_, entry)) = given.iter().find(|(node, _)| node == divisor) else { continue };
+        let (opcode, ty) = (method.opcode(*divisor), method.ty(*divisor));
+        let node = method.add_node(opcode, ty, &[*entry], method.payload(*divisor));
+        source.stand_for(node, *divisor);
+        roots.push(Root { node, position });
+    }
+    if !roots.is_empty() {
+        roots.extend_from_slice(method.roots(tail));
+        method.set_roots(tail, &roots);
+    }
 }
 
 /// Sets the locals of what crosses, and says what is given behind.
@@ -208,9 +260,11 @@ pub(super) fn set_carriers(
 ) -> Vec<(Node, Node)> {
     let mut given = Vec::with_capacity(leaves.len());
     for node in leaves {
-        let entry = crossing.carrier(method, *node);
-        let set = method.add_node(Opcode::Set, Type::Void, &[*node], method.payload(entry));
-        roots.push(Root { node: set, position: at });
+        let Carrier { entry, is_set } = crossing.carrier(method, *node);
+        if !is_set {
+            let set = method.add_node(Opcode::Set, Type::Void, &[*node], method.payload(entry));
+            roots.push(Root { node: set, position: at });
+        }
         given.push((*node, entry));
     }
     given

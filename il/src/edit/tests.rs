@@ -76,4 +76,5 @@ fn rebuilt(source: &str, body: &str) {
 
 mod copy;
 mod graph;
+mod inline;
 mod lists;

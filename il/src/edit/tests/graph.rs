@@ -258,9 +258,7 @@ fn an_extended_block_that_gets_too_deep_is_cut() {
         source +=
             &format!("  br %x, b{block}, b99\nb{block} extends b{above}:\n  %c{block} = divcheck.i32 %y\n");
     }
-    source += &format!(
-        "  br %x, b98, b99\nb98:\n  %z = entry.i32 $x\n  return %z\nb99:\n  %w = entry.i32 $x\n  return %w\n}}"
-    );
+    source += "  br %x, b98, b99\nb98:\n  %z = entry.i32 $x\n  return %z\nb99:\n  %w = entry.i32 $x\n  return %w\n}";
     let mut edited = Edited::read(&source, &arena);
     let (last, exit) = (edited.block(deepest), edited.block(deepest + 1));
     let value = edited.root(0, 0);
