@@ -167,7 +167,10 @@ impl Form {
             check(&method, rebuilt)?;
             if self.graph == Graph::Reshaped {
                 let seed = (id.index() * 31 + method.node_count() * 7 + rebuilt) as u64;
-                reshape(&program.module, &mut method, &mut Choices::new(&bytes_of_seed(seed, 64)));
+                let bytes = bytes_of_seed(seed, 64);
+                let body = |id| program.build(id, arena, self.folding);
+                reshape(&program.module, &mut method, &mut Choices::new(&bytes), body)
+                    .map_err(|error| format!("{id}: {error}"))?;
                 check(&method, rebuilt)?;
             }
         }

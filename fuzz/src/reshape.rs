@@ -1,18 +1,25 @@
-//! Edits that change nothing but the graph: splits, duplicates, preheaders, blocks on edges, wherever the bytes say.
+//! Edits that change nothing but the graph: splits, duplicates, preheaders, blocks on edges, inlining, wherever the bytes say.
 
-use dagwood_il::{Block, Cfg, Edits, Method, Module, Opcode, Payload, Point, Root, SourcePos, Type};
+use dagwood_il::{
+    Block, BuildError, Cfg, Edits, Method, MethodId, Module, Opcode, Payload, Point, Root, SourcePos, Type,
+};
 
 use crate::choices::Choices;
 
 /// How many edits there are at most.
 const MOST: usize = 6;
 
-/// Changes the graph of a method, and not what it does.
-pub(crate) fn reshape(module: &Module, method: &mut Method<'_>, choices: &mut Choices<'_>) {
+/// Changes the graph of a method, and not what it does. `body` builds the body of another one.
+pub(crate) fn reshape<'a>(
+    module: &Module,
+    method: &mut Method<'a>,
+    choices: &mut Choices<'_>,
+    body: impl Fn(MethodId) -> Result<Method<'a>, BuildError>,
+) -> Result<(), BuildError> {
     let cfg = Cfg::compute(module, method);
     let mut edits = Edits::new();
     for _ in 0..=choices.below(MOST) {
-        let Some(&block) = choices.pick(cfg.order()) else { return };
+        let Some(&block) = choices.pick(cfg.order()) else { return Ok(()) };
         let successors = method.successors(block);
         match (choices.below(4), choices.pick(&successors).copied()) {
             (1, Some(to)) => edits.on_edge(block, to, &[]),
@@ -40,7 +47,22 @@ pub(crate) fn reshape(module: &Module, method: &mut Method<'_>, choices: &mut Ch
             }
         }
     }
+    let mut calls = Vec::new();
+    for block in cfg.order() {
+        for root in method.roots(*block) {
+            if let Payload::Method(callee) = method.payload(root.node)
+                && choices.one_in(2)
+            {
+                calls.push((root.node, callee));
+            }
+        }
+    }
+    for (call, callee) in calls.into_iter().take(MOST) {
+        // A tail call stays.
+        let _ = edits.inline(module, method, call, &body(callee)?);
+    }
     edits.apply(module, method);
+    Ok(())
 }
 
 /// Lets a block reach the one at which it goes on by two ways, so that they are not joined again.
