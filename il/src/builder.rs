@@ -572,6 +572,12 @@ impl<'a, 'm> Builder<'a, 'm> {
         self.emit(Opcode::Frame, Type::Void, values, Payload::Frame(info))
     }
 
+    /// A guard: leaves through the frame state when an assumption fails.
+    pub fn guard(&mut self, assumptions: &[Assumption], frame: Node) {
+        let info = self.method.add_guard(assumptions, None);
+        self.emit(Opcode::Guard, Type::Void, &[frame], Payload::Guard(info));
+    }
+
     /// Ends the block: continues at another.
     pub fn goto(&mut self, block: Block) {
         self.emit(Opcode::Goto, Type::Void, &[], Payload::Goto(block));

@@ -1,9 +1,12 @@
 //! The binding: programs in each engine, with outcomes that can be compared.
 //!
 //! ```text
-//!   Engine::Bytecode    the interpreter of the bytecode, over a heap of its own
-//!   Engine::Il          the reference interpreter of the IL
+//!   run_bytecode    the interpreter of the bytecode, over a heap of its own
+//!   run_il          the reference interpreter of the IL, over its own
+//!   run_il_until    the same, until a guard fails: then the interpreter of the bytecode goes on
 //! ```
+
+mod exit;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,22 +17,13 @@ use dagwood_il as il;
 use il::entity::Entity;
 use il::interp::{self, Host as _, Interpreter, Regions};
 use il::layout::ObjectKind;
-use il::{MethodId, RaiseKind};
+use il::{ClassId, MethodId, RaiseKind};
 
-use crate::host::{CONSOLE, Heap, Value, console, print};
+use crate::host::{Heap, Value, console, print};
 use crate::interpret;
 use crate::lower::Lowering;
 use crate::observe::Observed;
-use crate::program::{Program, Type};
-
-/// What runs a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// The interpreter of the bytecode.
-    Bytecode,
-    /// The reference interpreter of the IL.
-    Il,
-}
+use crate::program::Program;
 
 /// How much a program may use.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +58,21 @@ pub enum Ended {
 pub type Trace = Vec<(MethodId, usize)>;
 
 impl Ended {
+    /// What was raised and not caught: an exception if it has a class.
+    fn of(program: &Program, kind: RaiseKind, class: Option<ClassId>, trace: Trace) -> Ended {
+        match class {
+            Some(class) => Ended::Uncaught(program.classes()[class].name.clone(), trace),
+            None => Ended::Stopped(kind, trace),
+        }
+    }
+
+    fn of_bytecode(program: &Program, ended: Result<Option<Value>, interpret::Stop>) -> Ended {
+        match ended {
+            Ok(value) => Ended::Returned(value),
+            Err(stop) => Ended::of(program, stop.kind, stop.class, stop.trace),
+        }
+    }
+
     /// Whether both are the same, NaN payloads and the addresses of objects aside; none if a limit ended one of them, which
     /// engines count differently.
     pub fn agrees(&self, other: &Ended) -> Option<bool> {
@@ -115,17 +124,7 @@ pub fn run_bytecode(
     let budget = interpret::Limits { fuel: limits.fuel, depth: limits.depth };
     let ended = interpret::call(program, &mut heap, observed, budget, method, args);
     debug_assert!(ended.is_err() || heap.held() == 0, "a method that returns has left its monitors");
-    ended_as(program, ended)
-}
-
-fn ended_as(program: &Program, ended: Result<Option<Value>, interpret::Stop>) -> Ended {
-    match ended {
-        Ok(value) => Ended::Returned(value),
-        Err(stop) => match stop.class {
-            Some(class) => Ended::Uncaught(program.classes()[class].name.clone(), stop.trace),
-            None => Ended::Stopped(stop.kind, stop.trace),
-        },
-    }
+    Ended::of_bytecode(program, ended)
 }
 
 /// Calls a method in the reference interpreter of the IL.
@@ -138,6 +137,23 @@ pub fn run_il(
     method: MethodId,
     args: &[Value],
     limits: Limits,
+    out: &mut dyn Write,
+) -> Ended {
+    run_il_until(lowering, method, args, limits, u64::MAX, out)
+}
+
+/// Calls a method in the reference interpreter of the IL, and leaves it at the first guard of the method, in this call, before
+/// which so many others were passed: from there on, the bytecode is interpreted, with the frame that the guard's frame state says.
+///
+/// # Panics
+///
+/// If lowering is wrong, or the method is left while it calls itself.
+pub fn run_il_until(
+    lowering: &Lowering<'_>,
+    method: MethodId,
+    args: &[Value],
+    limits: Limits,
+    mut guards: u64,
     out: &mut dyn Write,
 ) -> Ended {
     let (module, program, arena) = (lowering.module(), lowering.program(), Bump::new());
@@ -158,11 +174,13 @@ pub fn run_il(
             _ => Err(interp::Raised::new(RaiseKind::Fault, 0)),
         });
     }
-    let values: Vec<_> = args
-        .iter()
-        .zip(program.methods()[method].param_types())
-        .map(|(arg, ty): (&Value, Type)| il::eval::Value::from_bits(ty.lowered(), arg.bits()))
-        .collect();
+    host.guards(move |site| {
+        let is_left = site.method == method && guards == 0;
+        guards = guards.saturating_sub(u64::from(site.method == method));
+        !is_left
+    });
+    let values = args.iter().zip(program.methods()[method].param_types());
+    let values: Vec<_> = values.map(|(arg, ty)| arg.lowered(ty)).collect();
     let mut interpreter = Interpreter::new(interp::Program { module, bodies: &find });
     let budget = interp::Limits { fuel: limits.fuel, depth: limits.depth, ..interp::Limits::default() };
     let at = |entry: &interp::TraceEntry| (entry.method, entry.position.0 as usize);
@@ -173,20 +191,17 @@ pub fn run_il(
                 (RaiseKind::Guest, Ok(ObjectKind::Object(class))) => Some(class),
                 (kind, _) => program.fault_class(kind),
             };
-            let trace = trace.iter().map(at).collect();
-            match class {
-                Some(class) => Ended::Uncaught(program.classes()[class].name.clone(), trace),
-                None => Ended::Stopped(raised.kind, trace),
-            }
+            Ended::of(program, raised.kind, class, trace.iter().map(at).collect())
         }
         Err(interp::Stop::OutOfFuel { trace }) => {
             Ended::Stopped(RaiseKind::Interrupt, trace.iter().map(at).collect())
         }
+        Err(interp::Stop::Exit(exit)) => {
+            let frames = vec![exit::frame(program, &exit)];
+            let budget = interpret::Limits { fuel: limits.fuel, depth: limits.depth };
+            let mut memory = exit::Memory { module, host: &mut host };
+            Ended::of_bytecode(program, interpret::resume(program, &mut memory, budget, frames))
+        }
         Err(stop) => panic!("the lowering of the program is wrong: {stop}"),
     }
-}
-
-/// The names of the functions that programs may declare.
-pub fn console_names() -> impl Iterator<Item = &'static str> {
-    CONSOLE.iter().map(|(name, _)| *name)
 }

@@ -41,6 +41,11 @@ impl Value {
         }
     }
 
+    /// The value as one of the IL, of a type.
+    pub fn lowered(self, ty: Type) -> il::eval::Value {
+        il::eval::Value::from_bits(ty.lowered(), self.bits())
+    }
+
     /// The bits, with zeros above those of an `int`.
     pub fn bits(self) -> u64 {
         match self {
@@ -58,19 +63,19 @@ pub trait Host {
     fn allocate(&mut self, program: &Program, kind: ObjectKind, length: u32) -> Option<u64>;
 
     /// What an object is.
-    fn kind(&self, object: u64) -> ObjectKind;
+    fn kind(&mut self, object: u64) -> ObjectKind;
 
     /// How many elements an array has.
-    fn length(&self, array: u64) -> u32;
+    fn length(&mut self, array: u64) -> u32;
 
     /// Reads a field or an element, by its offset from the reference.
-    fn read(&self, object: u64, offset: u64, ty: il::Type) -> u64;
+    fn read(&mut self, object: u64, offset: u64, ty: il::Type) -> u64;
 
     /// Writes a field or an element.
     fn write(&mut self, object: u64, offset: u64, ty: il::Type, bits: u64);
 
     /// Reads a static.
-    fn read_static(&self, symbol: SymbolId) -> u64;
+    fn read_static(&mut self, symbol: SymbolId) -> u64;
 
     /// Writes a static.
     fn write_static(&mut self, symbol: SymbolId, bits: u64);
@@ -122,6 +127,7 @@ pub fn print(out: &mut dyn Write, function: usize, value: Value) {
     };
 }
 
+/// An object of a [`Heap`].
 struct Object {
     kind: ObjectKind,
     length: u32,
@@ -170,15 +176,15 @@ impl Host for Heap<'_> {
         Some(self.objects.len() as u64)
     }
 
-    fn kind(&self, object: u64) -> ObjectKind {
+    fn kind(&mut self, object: u64) -> ObjectKind {
         self.object(object).kind
     }
 
-    fn length(&self, array: u64) -> u32 {
+    fn length(&mut self, array: u64) -> u32 {
         self.object(array).length
     }
 
-    fn read(&self, object: u64, offset: u64, ty: il::Type) -> u64 {
+    fn read(&mut self, object: u64, offset: u64, ty: il::Type) -> u64 {
         let at = (offset - u64::from(HEADER_BYTES)) as usize;
         let mut bits = [0; 8];
         let size = ty.bytes() as usize;
@@ -192,7 +198,7 @@ impl Host for Heap<'_> {
         self.object_mut(object).bytes[at..at + size].copy_from_slice(&bits.to_le_bytes()[..size]);
     }
 
-    fn read_static(&self, symbol: SymbolId) -> u64 {
+    fn read_static(&mut self, symbol: SymbolId) -> u64 {
         self.statics[symbol.index()]
     }
 

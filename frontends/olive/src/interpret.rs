@@ -357,12 +357,12 @@ impl<H: Host> Interpreter<'_, H> {
     }
 
     /// What an object is; raises if it is null.
-    fn kind(&self, object: u64) -> Result<ObjectKind, Raise> {
+    fn kind(&mut self, object: u64) -> Result<ObjectKind, Raise> {
         if object == 0 { Err(Raise::Kind(RaiseKind::Null)) } else { Ok(self.host.kind(object)) }
     }
 
     /// Whether an object is an instance of a class; of null, what is asked for is the answer.
-    fn is_instance(&self, object: u64, class: il::ClassId, of_null: bool) -> bool {
+    fn is_instance(&mut self, object: u64, class: il::ClassId, of_null: bool) -> bool {
         match self.kind(object) {
             Ok(ObjectKind::Object(own)) => self.program.is_subclass(own, class),
             Ok(_) => false,
@@ -371,7 +371,7 @@ impl<H: Host> Interpreter<'_, H> {
     }
 
     /// The type of an array's element and its offset from the reference.
-    fn element(&self, array: u64, index: i32) -> Result<(il::Type, u64), Raise> {
+    fn element(&mut self, array: u64, index: i32) -> Result<(il::Type, u64), Raise> {
         let ty = self.host.kind(array).element().expect("the verifier has seen an array");
         match u32::try_from(index) {
             Ok(index) if index < self.host.length(array) => {

@@ -37,8 +37,8 @@ use dagwood_il as il;
 use il::entity::EntityVec;
 use il::profile::MethodProfile;
 use il::{
-    Block, BuildError, Builder, Folding, FrameData, FrameMode, Handler, HandlerList, KindSet, Local,
-    MethodId, Module, Node, Opcode, Payload, RaiseKind, SourcePos, Type,
+    Assumption, Block, BuildError, Builder, Folding, FrameData, FrameMode, Handler, HandlerList, KindSet,
+    Local, MethodId, Module, Node, Opcode, Payload, RaiseKind, SourcePos, Type,
 };
 
 use crate::liveness::Liveness;
@@ -57,12 +57,25 @@ pub struct Lowering<'p> {
     program: &'p Program,
     declared: Declared,
     folding: Folding,
+    exits: Exits,
+}
+
+/// Where methods can be left for the interpreter of the bytecode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exits {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Before every operation: a guard stands there, whose assumption is the frontend's own of the operation's index. For tests of
+    /// frame states.
+    Everywhere,
 }
 
 impl<'p> Lowering<'p> {
     /// The lowering of a program. It looks at all bodies, to declare what calls of them may do.
     pub fn new(program: &'p Program, folding: Folding) -> Lowering<'p> {
-        let mut lowering = Lowering { program, declared: declare::declare(program), folding };
+        let declared = declare::declare(program);
+        let mut lowering = Lowering { program, declared, folding, exits: Exits::None };
         let mut own = EntityVec::new();
         let mut arena = Bump::new();
         for id in program.methods.keys() {
@@ -74,6 +87,11 @@ impl<'p> Lowering<'p> {
             lowering.declared.module.methods[id].effects = effects.clone();
         }
         lowering
+    }
+
+    /// The same, but for where methods can be left.
+    pub fn with_exits(self, exits: Exits) -> Lowering<'p> {
+        Lowering { exits, ..self }
     }
 
     /// The declarations.
@@ -167,6 +185,10 @@ impl<'a> Lower<'a, '_> {
             self.b.at(SourcePos(self.walk.at as u32));
             if op.may_raise() {
                 self.cover();
+            }
+            if self.cx.exits == Exits::Everywhere {
+                let frame = self.before();
+                self.b.guard(&[Assumption::Custom(self.walk.at as u32)], frame);
             }
             self.operation(op);
             self.walk.step().expect("the program is verified");

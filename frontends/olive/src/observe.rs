@@ -54,7 +54,7 @@ impl Observed {
     }
 
     /// Notes an operation that is about to run.
-    pub(crate) fn step<H: Host>(&mut self, program: &Program, host: &H, frame: &Frame, op: &Op) {
+    pub(crate) fn step<H: Host>(&mut self, program: &Program, host: &mut H, frame: &Frame, op: &Op) {
         let counts = &mut self.methods[frame.method];
         counts.runs[frame.at] += 1;
         let from_top =

@@ -25,7 +25,6 @@ use super::ParseError;
 use super::cursor::{Cursor, Names};
 use super::lex::Kind;
 use super::print::push_name;
-use crate::entity::Entity;
 use crate::method::SourcePos;
 use crate::module::{ClassId, MethodId, Module};
 use crate::profile::{MethodProfile, ProfileSnapshot, Site, Top};
@@ -150,6 +149,7 @@ fn read_top<'s, T: Copy + Ord>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::Entity;
 
     fn module() -> Module {
         let arena = bumpalo::Bump::new();

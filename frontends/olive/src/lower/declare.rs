@@ -5,8 +5,8 @@
 
 use dagwood_il as il;
 use il::{
-    CallEffects, ClassData, KindSet, MemorySet, MethodDecl, Module, NativeDecl, SlotDecl, SymbolData,
-    SymbolId, SymbolKind,
+    CallEffects, ClassData, KindSet, MemorySet, MethodDecl, Module, NativeDecl, SlotDecl, SymbolId,
+    SymbolKind,
 };
 
 use crate::program::{Program, Shape, Type};
@@ -41,7 +41,7 @@ pub(super) fn declare(program: &Program) -> Declared {
             None => SymbolKind::Static(ty),
         };
         let name = format!("{}.{}", program.classes[member.class].name, member.name);
-        module.symbols.push(SymbolData { name, kind, is_readonly: false });
+        module.declare_symbol(&name, kind);
     }
     let elements = [il::Type::I8, il::Type::I32, il::Type::I64, il::Type::F64, il::Type::Ref];
     let elements =

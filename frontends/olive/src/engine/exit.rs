@@ -1,0 +1,113 @@
+//! Leaving the IL: the interpreter of the bytecode goes on where a guard has failed, with the frame that the guard's frame state
+//! describes and the objects that the IL has made.
+
+use dagwood_il as il;
+use il::interp::{self, Exit, ExitValue};
+use il::layout::ObjectKind;
+use il::{FrameMode, Module, NativeId, RaiseKind, SymbolId};
+
+use crate::host::{Host, Value};
+use crate::interpret::Frame;
+use crate::program::{Program, Type};
+
+/// A host of the IL's interpreter as one of the bytecode's.
+pub(super) struct Memory<'h, H> {
+    pub(super) module: &'h Module,
+    pub(super) host: &'h mut H,
+}
+
+impl<H: interp::Host> Memory<'_, H> {
+    fn load(&mut self, address: u64, ty: il::Type) -> u64 {
+        self.host.load(address, ty.bytes()).expect("objects and statics are in memory") as u64
+    }
+
+    fn store(&mut self, address: u64, ty: il::Type, bits: u64) {
+        let stored = self.host.store(address, ty.bytes(), bits.into());
+        stored.expect("objects and statics are in memory");
+    }
+
+    fn static_place(&mut self, symbol: SymbolId) -> (u64, il::Type) {
+        let il::SymbolKind::Static(ty) = self.module.symbols[symbol].kind else {
+            unreachable!("the reader has seen a static");
+        };
+        (self.host.symbol_address(symbol).expect("statics have addresses"), ty)
+    }
+}
+
+impl<H: interp::Host> Host for Memory<'_, H> {
+    fn allocate(&mut self, _: &Program, kind: ObjectKind, length: u32) -> Option<u64> {
+        self.host.allocate(self.module, kind, length).ok()
+    }
+
+    fn kind(&mut self, object: u64) -> ObjectKind {
+        self.host.kind_of(object).expect("a reference that is not null is one to an object")
+    }
+
+    fn length(&mut self, array: u64) -> u32 {
+        self.load(array.wrapping_add_signed(il::layout::LENGTH_OFFSET.into()), il::Type::I32) as u32
+    }
+
+    fn read(&mut self, object: u64, offset: u64, ty: il::Type) -> u64 {
+        self.load(object + offset, ty)
+    }
+
+    fn write(&mut self, object: u64, offset: u64, ty: il::Type, bits: u64) {
+        self.store(object + offset, ty, bits);
+    }
+
+    fn read_static(&mut self, symbol: SymbolId) -> u64 {
+        let (address, ty) = self.static_place(symbol);
+        self.load(address, ty)
+    }
+
+    fn write_static(&mut self, symbol: SymbolId, bits: u64) {
+        let (address, ty) = self.static_place(symbol);
+        self.store(address, ty, bits);
+    }
+
+    fn lock(&mut self, object: u64) {
+        self.host.monitor_enter(object).expect("monitors can be entered");
+    }
+
+    fn unlock(&mut self, object: u64) {
+        self.host.monitor_exit(object).expect("the verifier has seen that the monitor is held");
+    }
+
+    fn native(
+        &mut self,
+        program: &Program,
+        native: NativeId,
+        args: &[Value],
+    ) -> Result<Option<Value>, RaiseKind> {
+        let types = &program.natives()[native].shape.params;
+        let args: Vec<_> = args.iter().zip(types).map(|(arg, ty)| arg.lowered(*ty)).collect();
+        let results = self.host.native(native, 0, &args).map_err(|raised| raised.kind)?;
+        Ok(results.first().map(|value| Value::from_bits(value.ty(), value.low())))
+    }
+}
+
+/// The frame of an exit. What the frame state does not say gets values that nobody should see.
+///
+/// # Panics
+///
+/// If the exit is not before an operation, or of objects that were optimized away.
+pub(super) fn frame(program: &Program, exit: &Exit) -> Frame {
+    assert!(exit.callers.is_empty(), "the frames of callers are not known");
+    let [frame] = exit.frames.as_slice() else { panic!("nothing is inlined in what has been lowered only") };
+    assert_eq!(frame.mode, FrameMode::Reexecute, "guards stand before operations");
+    let value = |value: &ExitValue, ty: Type| match value {
+        ExitValue::Value(value) => Value::from_bits(value.ty(), value.low()),
+        ExitValue::Dead if ty.is_reference() => Value::Ref(0),
+        ExitValue::Dead => Value::from_bits(ty.lowered(), 0x7ead_7ead_7ead_7ead),
+        ExitValue::Virtual(_) => panic!("no object is optimized away in what has been lowered only"),
+    };
+    let reference = |monitor| value(monitor, Type::Null).bits();
+    let locals = frame.locals.iter().zip(&program.methods()[frame.method].locals);
+    Frame {
+        method: frame.method,
+        at: frame.position.0 as usize,
+        locals: locals.map(|(own, local)| value(own, local.ty)).collect(),
+        stack: frame.stack.iter().map(|own| value(own, Type::Null)).collect(),
+        locks: frame.monitors.iter().map(reference).collect(),
+    }
+}
