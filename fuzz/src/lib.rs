@@ -8,6 +8,7 @@ mod choices;
 mod clock;
 mod generate;
 mod mutate;
+mod olive;
 mod reshape;
 
 pub use check::{Checked, Difference, Outcome, check};
@@ -15,3 +16,4 @@ pub use choices::{Choices, bytes_of_seed};
 pub use clock::seeds;
 pub use generate::{MEMORY_BYTES, Program, mix};
 pub use mutate::{mutate, mutate_words};
+pub use olive::olive_program;

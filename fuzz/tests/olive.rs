@@ -1,0 +1,114 @@
+//! Programs of the guest with objects: every engine does the same, and text that is nearly a program is an error with a place.
+
+use dagwood_fuzz::{Choices, bytes_of_seed, mutate, mutate_words, olive_program, seeds};
+use dagwood_il::{Bump, Folding, verify, verify_module};
+use dagwood_olive::engine::{Limits, run_bytecode, run_il, run_il_until};
+use dagwood_olive::host::Value;
+use dagwood_olive::lower::Exits;
+use dagwood_olive::{Lowering, Program};
+
+const LIMITS: Limits = Limits { fuel: 1_000_000, depth: 1000, heap_bytes: 16 << 20 };
+
+fn fail(seed: u64, source: &str, what: &str) -> ! {
+    panic!("seed {seed}: {what}\n{source}")
+}
+
+/// Whether the lowering of a program is well-formed; says what is wrong.
+fn lowers_well(program: &Program, folding: Folding) -> Result<Lowering<'_>, String> {
+    let lowering = Lowering::new(program, folding);
+    verify_module(lowering.module()).map_err(|errors| format!("{errors:?}"))?;
+    for id in lowering.module().methods.keys() {
+        let arena = Bump::new();
+        let method = lowering.lower(id, None, &arena).map_err(|error| error.to_string())?;
+        verify(lowering.module(), &method)
+            .map_err(|errors| format!("{}: {errors:?}", program.method_name(id)))?;
+    }
+    Ok(lowering)
+}
+
+#[test]
+fn engines_agree_about_programs_with_objects() {
+    let (mut compared, mut caught) = (0, 0);
+    for seed in seeds(20) {
+        let source = olive_program(&bytes_of_seed(seed, 1500));
+        let program = Program::read(&source).unwrap_or_else(|error| fail(seed, &source, &error.to_string()));
+        let main = program.find_method("Main.main").expect("the generator makes one");
+        let mut expected = Vec::new();
+        let ended = run_bytecode(&program, main, &[], LIMITS, None, &mut expected);
+        for folding in [Folding::On, Folding::Off] {
+            let lowering = lowers_well(&program, folding).unwrap_or_else(|what| fail(seed, &source, &what));
+            let mut out = Vec::new();
+            let lowered = run_il(&lowering, main, &[], LIMITS, &mut out);
+            match ended.agrees(&lowered) {
+                None => {}
+                Some(true) if out == expected => compared += 1,
+                Some(_) => fail(seed, &source, &format!("{folding:?}: {ended} as bytecode, {lowered} as IL")),
+            }
+        }
+        caught += usize::from(String::from_utf8_lossy(&expected).lines().count() > 3);
+    }
+    assert!(compared > 20 && caught > 5, "{compared} compared, {caught} of them with output");
+}
+
+#[test]
+fn frame_states_say_all_that_the_bytecode_needs_to_go_on() {
+    let mut left = 0;
+    for seed in seeds(20) {
+        let source = olive_program(&bytes_of_seed(seed, 1000));
+        let program = Program::read(&source).unwrap_or_else(|error| fail(seed, &source, &error.to_string()));
+        let mut expected = Vec::new();
+        let lowering = Lowering::new(&program, Folding::On).with_exits(Exits::Everywhere);
+        for id in lowering.module().methods.keys().filter(|id| program.methods()[*id].is_static) {
+            let params = program.methods()[id].param_types();
+            let args: Vec<Value> = params.map(|ty| Value::from_bits(ty.lowered(), 0)).collect();
+            expected.clear();
+            let ended = run_bytecode(&program, id, &args, LIMITS, None, &mut expected);
+            for guards in [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144].map(|guards| guards + seed % 3) {
+                let mut out = Vec::new();
+                let lowered = run_il_until(&lowering, id, &args, LIMITS, guards, &mut out);
+                match ended.agrees(&lowered) {
+                    None => {}
+                    Some(true) if out == expected => left += 1,
+                    Some(_) => {
+                        let name = program.method_name(id);
+                        fail(
+                            seed,
+                            &source,
+                            &format!(
+                                "{name} left after {guards} guards: {ended} as bytecode, {lowered} otherwise"
+                            ),
+                        );
+                    }
+                }
+            }
+        }
+    }
+    assert!(left > 100, "{left} exits");
+}
+
+#[test]
+fn text_that_is_nearly_a_program_is_one_or_an_error() {
+    let (mut accepted, mut refused) = (0, 0);
+    for seed in seeds(200) {
+        let bytes = bytes_of_seed(seed, 400);
+        let source = olive_program(&bytes);
+        let mut choices = Choices::new(&bytes);
+        let mutated = match seed % 4 {
+            0 => String::from_utf8_lossy(&mutate(source.as_bytes(), &mut choices)).into_owned(),
+            _ => mutate_words(&source, &mut choices),
+        };
+        match Program::read(&mutated) {
+            Ok(program) => {
+                accepted += 1;
+                if let Err(what) = lowers_well(&program, Folding::On) {
+                    panic!("seed {seed}: {what}\n{mutated}");
+                }
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(!error.what.is_empty() && !error.expected.is_empty(), "seed {seed}: {error}");
+            }
+        }
+    }
+    assert!(accepted > 0 && refused > 20, "{accepted} accepted, {refused} refused");
+}
