@@ -442,6 +442,18 @@ impl<'a> Method<'a> {
         self.locals.push(LocalData { name: self.arena.alloc_str(name), ty })
     }
 
+    /// Adds a local, or a parameter, whose name lives as long as the method.
+    pub(crate) fn push_local(&mut self, data: LocalData<'a>, is_param: bool) -> Local {
+        debug_assert!(!is_param || self.params == self.locals.len(), "parameters precede the other locals");
+        self.params += usize::from(is_param);
+        self.locals.push(data)
+    }
+
+    /// Adds a slot whose name lives as long as the method.
+    pub(crate) fn push_slot(&mut self, data: SlotData<'a>) -> Slot {
+        self.slots.push(data)
+    }
+
     /// Leaves only the parameters and the other locals that are `kept`, which are all that nodes name. Returns where
     /// each one is now.
     pub(crate) fn retain_locals(&mut self, kept: &EntityVec<Local, bool>) -> EntityVec<Local, Option<Local>> {

@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 use super::Applied;
 use super::lists::Source;
 use super::plan::{Plan, constant, known_target, raised_in, reached_order, same_handlers};
+use super::split::Map;
 use crate::builder::{Builder, Folding, MAX_EXTENSION_DEPTH, Stretch};
 use crate::cfg::reached_handlers;
 use crate::effects::raises;
@@ -85,7 +86,7 @@ struct Copy<'c, 'a, 'm> {
     wides: Vec<Option<WideConst>>,
     frames: Vec<Option<FrameInfo>>,
     /// New lists of handlers by old list and by what is raised.
-    handlers: Vec<(HandlerList, KindSet, Option<HandlerList>)>,
+    handlers: Map<(HandlerList, KindSet), Option<HandlerList>>,
     heads: BinaryHeap<Reverse<(u32, Block)>>,
     steps: Vec<Step>,
     /// The blocks that continue the one being ended.
@@ -139,7 +140,7 @@ fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, 
         applied: Applied { blocks: EntityVec::filled(None, blocks), locals },
         wides: Vec::new(),
         frames: Vec::new(),
-        handlers: Vec::new(),
+        handlers: Map::default(),
         heads: BinaryHeap::new(),
         steps: Vec::new(),
         children: Vec::new(),
@@ -402,9 +403,8 @@ impl Copy<'_, '_, '_> {
         let method = self.builder.method();
         let roots = method.roots(new).iter();
         let kinds = roots.fold(KindSet::NONE, |all, root| all.union(raises(self.module, method, root.node)));
-        let known = self.handlers.iter().find(|(of, by, _)| *of == list && *by == kinds);
-        let handlers = match known {
-            Some((_, _, handlers)) => *handlers,
+        let handlers = match self.handlers.get(&(list, kinds)) {
+            Some(handlers) => *handlers,
             None => {
                 let reached: SmallVec<[Handler; 4]> = reached_handlers(self.old.handler_list(list), kinds)
                     .map(|(handler, _)| handler)
@@ -414,7 +414,7 @@ impl Copy<'_, '_, '_> {
                     .map(|handler| Handler { block: self.make_head(handler.block), ..handler })
                     .collect();
                 let handlers = (!handlers.is_empty()).then(|| self.builder.handlers(&handlers));
-                self.handlers.push((list, kinds, handlers));
+                self.handlers.insert((list, kinds), handlers);
                 handlers
             }
         };
