@@ -276,7 +276,8 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
         if block.index() != 0 {
             self.continue_in(clif);
         }
-        if self.method.block(block).frequency == Some(Frequency::COLD) {
+        // The entry runs whenever the method does, whatever is said of it; Cranelift wants it hot.
+        if block.index() != 0 && self.method.block(block).frequency == Some(Frequency::COLD) {
             self.cursor.func.layout.set_cold(clif);
         }
         if self.method.block(block).extends.is_none() {
