@@ -93,7 +93,37 @@ const STRATEGY: Opt = value(
     "NAME",
     "Optimize by this strategy: `none` (the default), `quick`, `warm`, `hot`, `scorching`",
 );
+const PASSES: Opt = value("--passes", "A,B,…", "Run these passes in this order instead of a strategy");
+const WARM: Opt = value(
+    "--strategy",
+    "NAME",
+    "Optimize by this strategy: `none`, `quick`, `warm` (the default), `hot`, `scorching`",
+);
+const OPT_LIMIT: Opt =
+    value("--opt-limit", "N", "Allow only the first N rewrites of all methods together, and deny the others");
+const OUTPUT: Opt = Opt {
+    name: "--output",
+    short: "-o",
+    value: "FILE",
+    is_repeatable: false,
+    about: "Write to this file instead of standard output",
+};
 const THREADS: Opt = value("--threads", "N", "Compile on N threads; as many as there are cores otherwise");
+
+/// The options of commands that judge what passes do.
+const JUDGING: &[Opt] = &[
+    WARM,
+    PASSES,
+    value("--invoke", "NAME", "Call this export or method; its arguments follow FILE"),
+    flag("--native", "Run IL after the passes as native code instead of in the interpreter"),
+    value(
+        "--command",
+        "COMMAND",
+        "Judge by the exit code of this; `{}` in it is a file with the IL after the passes",
+    ),
+    FUEL,
+    OUTPUT,
+];
 
 /// All commands.
 pub(crate) const COMMANDS: &[Command] = &[
@@ -135,6 +165,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             FUEL,
             TIMEOUT,
             MAX_MEMORY,
+            STRATEGY,
+            OPT_LIMIT,
             THREADS,
             flag("--perf-map", "Tell `perf` the names of compiled functions, in /tmp/perf-PID.map"),
             value(
@@ -180,6 +212,7 @@ wherever it says: read IL of others before you run it, or use --interpret.",
             FUEL,
             TIMEOUT,
             MAX_MEMORY,
+            STRATEGY,
             THREADS,
         ],
         notes: "\
@@ -220,20 +253,105 @@ its index among all functions, imported ones first.",
         options: &[
             value("--emit", "il|clif|asm", "What to print: IL after the passes, Cranelift's IR, or assembly"),
             STRATEGY,
+            OPT_LIMIT,
             value("--function", "NAME|INDEX", "Only this function or method, as in `print`"),
             flag("--bytes", "Show the bytes of each instruction (with --emit asm)"),
             flag("--polls", "Compile WebAssembly with the polls that --fuel and --timeout ask for"),
-            Opt {
-                name: "--output",
-                short: "-o",
-                value: "FILE",
-                is_repeatable: false,
-                about: "Write to this file instead of standard output",
-            },
+            OUTPUT,
         ],
         notes: "\
 Assembly is in NASM's syntax for the processor at hand. A comment names the node
 of the IL wherever a new one begins; `print` numbers nodes afresh, this does not.",
+    },
+    Command {
+        name: "opt",
+        about: "Run passes over IL, and show what comes out and why",
+        usage: "[OPTIONS] FILE",
+        operands: Operands::File,
+        examples: &[
+            ("dagwood opt examples/gcd.dag", "the IL after the passes of `warm`"),
+            (
+                "dagwood opt --remarks text --ledger examples/numbers.wat",
+                "what passes did and did not, who ran and why",
+            ),
+            (
+                "dagwood opt --passes rebuild,mark_cold --dump-after all examples/gcd.dag",
+                "the IL after each of these passes",
+            ),
+            ("dagwood opt --strategy hot --time-passes examples/wordcount.wasm", "where the time goes"),
+        ],
+        options: &[
+            WARM,
+            PASSES,
+            value("--function", "NAME|INDEX", "Only this function or method, as in `print`"),
+            flag("--emit", "Print the IL after the passes; so it is if nothing else is to be printed"),
+            value("--dump-after", "PASS|all", "Print the IL after each run of this pass, or of every pass"),
+            value("--remarks", "text|json", "Say what was done, and what was not and why"),
+            flag(
+                "--ledger",
+                "Say what ran, who asked for it, what it changed and cost, and what was skipped",
+            ),
+            flag("--time-passes", "Say how long each pass took, over all methods"),
+            flag("--verify", "Verify each method after each pass"),
+            flag(
+                "--every-row",
+                "Run all rows of the strategy on all methods: what demands and conditions save",
+            ),
+            OPT_LIMIT,
+            value(
+                "--budget",
+                "N",
+                "Let the passes use N units of work for each method, not what the strategy says",
+            ),
+            value("--seed", "N", "Shuffle what should not matter; 0, the default, does not"),
+            OUTPUT,
+        ],
+        notes: "\
+Nodes in remarks have the numbers of the method as it was when its pass looked
+at it; a number behind `!` is a position in the source.",
+    },
+    Command {
+        name: "bisect",
+        about: "Find the first rewrite of the passes that changes what a program does",
+        usage: "[OPTIONS] FILE [ARGUMENTS...]",
+        operands: Operands::Program,
+        examples: &[
+            (
+                "dagwood bisect --invoke gcd examples/gcd.dag 12 18",
+                "compare with the interpreter, without passes",
+            ),
+            (
+                "dagwood bisect --command 'dagwood run {}' examples/gcd.dag",
+                "let a command judge the IL after the passes, by its exit code",
+            ),
+        ],
+        options: JUDGING,
+        notes: "\
+The outcome is that of the interpreter before and after the passes, or with
+--native that of the code; a pass that panics or breaks its method is bad anyway.
+A module is run as native code and held against the interpreter. The exit code is
+1 if a rewrite, or the program without any, is to blame.",
+    },
+    Command {
+        name: "reduce",
+        about: "Shrink a file of IL for as long as passes go wrong on it in the same way",
+        usage: "[OPTIONS] FILE [ARGUMENTS...]",
+        operands: Operands::Program,
+        examples: &[
+            (
+                "dagwood reduce --passes rebuild --invoke gcd -o target/small.dag examples/gcd.dag 12 18",
+                "keep the difference between the interpreter before and after",
+            ),
+            (
+                "dagwood reduce --command '! dagwood run {} | grep -q 13' examples/gcd.dag",
+                "keep what makes a command fail",
+            ),
+        ],
+        options: JUDGING,
+        notes: "\
+What goes wrong is told as `bisect` tells it: another outcome, a fault of the same
+pass, or a command that fails. Methods, blocks, roots, values and lines are left
+out as long as it stays. What is left is printed.",
     },
 ];
 
@@ -419,6 +537,11 @@ impl Matches {
 /// A count of at least one.
 pub(crate) fn count(text: &str) -> Result<u64, &'static str> {
     text.parse().ok().filter(|count| *count > 0).ok_or("a whole number of at least 1")
+}
+
+/// A number.
+pub(crate) fn number(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "a whole number")
 }
 
 /// Seconds, with or without `s`, or milliseconds with `ms`. At most [`MAX_SECONDS`].

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use dagwood_codegen::{Compiler, Features, Listing, Target, Verify};
 use dagwood_il::{Method, Module, text};
-use dagwood_opt::{NONE, Request, optimize};
+use dagwood_opt::NONE;
 
-use crate::args::{Matches, strategy};
+use crate::args::{self, Matches, strategy};
 use crate::listing::{self, Bytes};
 use crate::load::load;
 use crate::methods::{Methods, Polls};
+use crate::opt;
 use crate::report::{Failure, Output};
 
 /// A stage to show.
@@ -67,9 +68,13 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     }
     let comments: Vec<String> = selected.iter().map(|id| methods.comment(*id)).collect();
     let mut comments = comments.iter();
-    let options = dagwood_opt::Options::default();
-    methods.each(&selected, |module, method| {
-        optimize(&Request::new(module, strategy, &options), method, &mut ())
+    let mut options = dagwood_opt::Options {
+        rewrite_limit: matches.read("--opt-limit", args::number)?,
+        ..dagwood_opt::Options::default()
+    };
+    methods.each(&selected, |known, method| {
+        let module = known.module;
+        opt::apply(known, strategy, &mut options, method, &mut ())
             .map_err(|fault| Failure::of(&name, fault))?;
         let text =
             emit(&mut compiler, stage, bytes, module, method).map_err(|error| Failure::of(&name, error))?;

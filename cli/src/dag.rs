@@ -17,8 +17,10 @@ use dagwood_il::entity::Entity;
 use dagwood_il::eval::Value;
 use dagwood_il::interp::{self, Interpreter, Regions, Stop, TraceEntry};
 use dagwood_il::text::{self, Refusal, Source};
-use dagwood_il::{Method, MethodId, Module, NativeId, RaiseKind, SourcePos, SymbolKind, Type};
-use dagwood_runtime::compiler::bodies;
+use dagwood_il::world::ClosedWorld;
+use dagwood_il::{Method, MethodId, Module, NativeId, RaiseKind, SourcePos, SymbolKind, Type, World};
+use dagwood_opt::closed_world;
+use dagwood_runtime::compiler::{Bodies, BodyError};
 use dagwood_runtime::context::Context;
 use dagwood_runtime::jit::{CallCx, CallError, Jit};
 use dagwood_runtime::memory::{self, LinearMemory};
@@ -51,7 +53,7 @@ pub(crate) struct Dag<'a> {
     /// The file's name.
     name: &'a str,
     /// What is in the file.
-    text: &'a str,
+    pub(crate) text: &'a str,
     /// What that says.
     pub(crate) source: Source<'a>,
 }
@@ -248,11 +250,8 @@ impl<'a> Dag<'a> {
         // Methods do not move between threads, so each is read again by the one that compiles it.
         let reader = text::Reader::new(self.text, &self.source);
         let reader = Mutex::new(reader.map_err(|error| Failure::of(self.name, error))?);
-        let bodies = bodies(|id, arena| {
-            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            let body = reader.body(id, arena)?.ok_or_else(|| format!("{id} has no body"))?;
-            Ok(body.method)
-        });
+        let world = closed_world(self.module(), self.text.as_bytes(), methods.iter().copied());
+        let bodies = Texts { reader, world };
         jit.compile(&methods, &bodies).map_err(|error| Failure::of(self.name, error))
     }
 
@@ -279,6 +278,24 @@ impl<'a> Dag<'a> {
         }
         offset.iter().for_each(|offset| line += &format!(", code offset {offset:#x}"));
         line
+    }
+}
+
+/// The methods of a file, which is all there is of the program.
+struct Texts<'s> {
+    reader: Mutex<text::Reader<'s>>,
+    world: ClosedWorld<'s>,
+}
+
+impl Bodies for Texts<'_> {
+    fn build<'a>(&self, id: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let body = reader.body(id, arena)?.ok_or_else(|| format!("{id} has no body"))?;
+        Ok(body.method)
+    }
+
+    fn world(&self) -> &dyn World {
+        &self.world
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dagwood_codegen::Features;
 use dagwood_il::eval::Value;
 use dagwood_il::{RaiseKind, Signature, Type};
+use dagwood_opt::Strategy;
 use dagwood_runtime::codespace::{Gdb, Observing};
 use dagwood_runtime::compiler::Verify;
 use dagwood_runtime::fault::install_fault_handler;
@@ -41,6 +42,10 @@ pub(crate) struct Limits {
     pub(crate) max_memory: Option<u64>,
     /// On how many threads to compile; as many as there are cores if not given.
     pub(crate) threads: Option<NonZeroUsize>,
+    /// How to optimize; not at all if not given.
+    pub(crate) strategy: Option<&'static Strategy>,
+    /// How many rewrites are allowed.
+    pub(crate) opt_limit: Option<u64>,
     /// Which profilers and debuggers see machine code.
     pub(crate) observe: Observing,
 }
@@ -64,6 +69,8 @@ impl Limits {
             timeout: matches.read("--timeout", args::duration)?,
             max_memory: matches.read("--max-memory", args::size)?,
             threads,
+            strategy: matches.read("--strategy", args::strategy)?,
+            opt_limit: matches.read("--opt-limit", args::number)?,
             observe: Observing {
                 perf_map: matches.has("--perf-map").then(|| Observing::PERF_MAP_DIRECTORY.into()),
                 jitdump: jitdump.map(Into::into),
@@ -84,7 +91,9 @@ impl Limits {
         let default =
             jit::Options { features: Features::Host, verify: Verify::Off, ..jit::Options::default() };
         let threads = self.threads.unwrap_or(default.threads);
-        Ok(jit::Options { threads, observe: self.observe.clone(), ..default })
+        let strategy = self.strategy.unwrap_or(default.strategy);
+        let optimizer = dagwood_opt::Options { rewrite_limit: self.opt_limit, ..default.optimizer.clone() };
+        Ok(jit::Options { threads, strategy, optimizer, observe: self.observe.clone(), ..default })
     }
 }
 

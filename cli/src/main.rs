@@ -3,7 +3,9 @@
 //! ```text
 //!   arguments ── args ──► run ──► wasm, dag   programs, in either engine
 //!                     ├─► check                 is it valid; do the engines agree
-//!                     ├─► print   ┐
+//!                     ├─► bisect, reduce        which rewrite is to blame, and for what
+//!                     ├─► opt     ┐
+//!                     ├─► print   ┤
 //!                     └─► compile ┴─► methods   the IL of a file, whichever it is
 //! ```
 //!
@@ -15,6 +17,7 @@
 compile_error!("dagwood makes machine code for Linux on x86-64 and runs nowhere else");
 
 mod args;
+mod bisect;
 mod check;
 mod compile;
 mod dag;
@@ -23,8 +26,11 @@ mod help;
 mod listing;
 mod load;
 mod methods;
+mod opt;
+mod outcome;
 mod print;
 mod progress;
+mod reduce;
 mod report;
 mod run;
 mod value;
@@ -55,6 +61,9 @@ fn dispatch() -> Result<(), Failure> {
             "run" => run::run(&matches),
             "check" => check::run(&matches),
             "print" => print::run(&matches),
+            "opt" => opt::run(&matches),
+            "bisect" => bisect::run(&matches),
+            "reduce" => reduce::run(&matches),
             _ => compile::run(&matches),
         },
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 use dagwood_il::entity::{Entity, EntityVec};
-use dagwood_il::{Folding, Method, MethodId, Module, text};
+use dagwood_il::world::ContentKey;
+use dagwood_il::{Folding, Method, MethodId, Module, World, text};
+use dagwood_opt::{Callees, TextCallees, closed_world};
 use dagwood_wasm::lower::{MethodKind, Program};
 use dagwood_wasm::{ExportKind, Lowering, Options};
 
@@ -18,6 +20,27 @@ use crate::wasm;
 pub(crate) struct Methods<'a> {
     name: &'a str,
     kind: Kind<'a>,
+    /// What stands for the file's content where bodies are told apart.
+    content: ContentKey,
+}
+
+/// What is known where a method is visited. The file is all there is of the program.
+pub(crate) struct Known<'k> {
+    /// The declarations.
+    pub(crate) module: &'k Module,
+    /// What may be asked of the program.
+    pub(crate) world: &'k dyn World,
+    /// The bodies of callees.
+    pub(crate) callees: &'k dyn Callees,
+}
+
+/// The functions of a module, lowered again for whoever asks.
+struct Lowered<'l>(&'l Lowering);
+
+impl Callees for Lowered<'_> {
+    fn body<'b>(&self, method: MethodId, arena: &'b Bump) -> Option<Method<'b>> {
+        self.0.lower(method, arena).ok()
+    }
 }
 
 enum Kind<'a> {
@@ -42,6 +65,10 @@ impl<'a> Methods<'a> {
         polls: Polls,
     ) -> Result<Methods<'a>, Failure> {
         let Loaded { name, source } = loaded;
+        let content = match &*source {
+            Source::Wasm(bytes) => ContentKey::of(bytes),
+            Source::Il(text) => ContentKey::of(text.as_bytes()),
+        };
         let kind = match source {
             Source::Wasm(bytes) => {
                 let module = wasm::parse(name, std::mem::take(bytes))?;
@@ -50,7 +77,7 @@ impl<'a> Methods<'a> {
             }
             Source::Il(text) => Kind::Il(Box::new(Dag::read(name, text, arena)?)),
         };
-        Ok(Methods { name, kind })
+        Ok(Methods { name, kind, content })
     }
 
     /// The declarations.
@@ -170,23 +197,32 @@ impl<'a> Methods<'a> {
     pub(crate) fn each(
         &mut self,
         selected: &[MethodId],
-        mut visit: impl FnMut(&Module, &mut Method<'_>) -> Result<(), Failure>,
+        mut visit: impl FnMut(&Known<'_>, &mut Method<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        match &mut self.kind {
+        let Methods { name, kind, content } = self;
+        let content = content.0.to_le_bytes();
+        match kind {
             Kind::Wasm(lowering) => {
+                let module = lowering.declarations();
+                let world = closed_world(module, &content, lowering.methods());
+                let known = Known { module, world: &world, callees: &Lowered(lowering) };
                 let mut arena = Bump::new();
                 for id in selected {
                     arena.reset();
-                    let method = lowering.lower(*id, &arena).map_err(|error| Failure::of(self.name, error));
-                    visit(lowering.declarations(), &mut method?)?;
+                    let method = lowering.lower(*id, &arena).map_err(|error| Failure::of(name, error));
+                    visit(&known, &mut method?)?;
                 }
             }
             Kind::Il(dag) => {
-                let Dag { source, .. } = &mut **dag;
+                let Dag { source, text, .. } = &mut **dag;
+                let callees = TextCallees::new(text, source).map_err(|error| Failure::of(name, error))?;
                 source.bodies.sort_by_key(|body| body.method.id());
+                let bodies: Vec<MethodId> = source.bodies.iter().map(|body| body.method.id()).collect();
+                let world = closed_world(&source.module, &content, bodies);
+                let known = Known { module: &source.module, world: &world, callees: &callees };
                 for body in &mut source.bodies {
                     if selected.binary_search(&body.method.id()).is_ok() {
-                        visit(&source.module, &mut body.method)?;
+                        visit(&known, &mut body.method)?;
                     }
                 }
             }

@@ -30,9 +30,9 @@ fn print(methods: &mut Methods<'_>, wanted: Option<&str>, out: &mut Output) -> R
     }
     let comments: Vec<String> = selected.iter().map(|id| methods.comment(*id)).collect();
     let mut comments = comments.iter();
-    methods.each(&selected, |module, method| {
+    methods.each(&selected, |known, method| {
         out.put(comments.next().map_or("", String::as_str))?;
-        out.put(&text::print_method(module, method))?;
+        out.put(&text::print_method(known.module, method))?;
         out.put("\n")
     })
 }

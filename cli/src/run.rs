@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 
 use bumpalo::Bump;
+use dagwood_il::MethodId;
+use dagwood_il::eval::Value;
 use dagwood_wasm::wasi::{Access, Stdio, WasiConfig};
 
 use crate::args::Matches;
@@ -75,7 +77,8 @@ fn split<'v>(value: &'v OsStr, separator: &[u8]) -> Option<(&'v OsStr, &'v OsStr
     Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + separator.len()..])))
 }
 
-fn run_wasm(
+/// Calls what is asked for of a module: an export with arguments, or its start with all of them.
+pub(crate) fn run_wasm(
     program: &Program<'_>,
     system: WasiConfig,
     invoke: Option<&str>,
@@ -111,6 +114,18 @@ fn run_il(
 ) -> Result<Ended, Failure> {
     let arena = Bump::new();
     let program = Dag::read(name, text, &arena)?;
+    let (method, args) = arguments_of(&program, name, invoke, arguments)?;
+    let mut out = io::stdout();
+    program.call(engine, method, &args, limits, &Mutex::new(&mut out))
+}
+
+/// The method that is asked for, and its arguments.
+pub(crate) fn arguments_of(
+    program: &Dag<'_>,
+    name: &str,
+    invoke: Option<&str>,
+    arguments: &[OsString],
+) -> Result<(MethodId, Vec<Value>), Failure> {
     let method = program.method(invoke.unwrap_or(MAIN))?;
     let module = program.module();
     let declared = module.method_signature(method);
@@ -118,8 +133,7 @@ fn run_il(
         let method = format!("`@{}` is {}", module.methods[method].name, signature(declared));
         wrong_arguments(name, &method, &what, arguments)
     })?;
-    let mut out = io::stdout();
-    program.call(engine, method, &args, limits, &Mutex::new(&mut out))
+    Ok((method, args))
 }
 
 /// Arguments of a call, which are numbers and so UTF-8.

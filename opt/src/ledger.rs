@@ -44,7 +44,7 @@ pub enum Outcome {
 }
 
 /// What a pass did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     /// Whether it changed the method.
     pub has_changed: bool,
@@ -154,19 +154,27 @@ impl Ledger {
     }
 }
 
-/// What every line of a table begins with.
-fn push_line(out: &mut String, cells: &[(&str, usize)], rest: &str) {
-    let mut line = String::new();
-    for (cell, columns) in cells {
-        // A negative alignment would be clearer; numbers are told by their first character.
-        let is_number = cell.starts_with(|c: char| c.is_ascii_digit()) || *cell == "-";
-        let _ = match is_number {
-            true => write!(line, "  {cell:>columns$}"),
-            false => write!(line, "  {cell:columns$}"),
-        };
-    }
-    let _ = writeln!(out, "{}", format!("{line}  {rest}").trim_end());
+/// A cell of text.
+fn left(text: &str, columns: usize) -> String {
+    format!("  {text:columns$}")
 }
+
+/// A cell of a number.
+fn right(text: impl fmt::Display, columns: usize) -> String {
+    format!("  {:>columns$}", text.to_string())
+}
+
+fn push_line(out: &mut String, cells: &[String], rest: &str) {
+    let _ = writeln!(out, "{}", format!("{}  {rest}", cells.concat()).trim_end());
+}
+
+/// Columns of what a row came to, rewrites, nodes, and units of work or gain.
+const OUTCOME: usize = 9;
+const REWRITES: usize = 8;
+const NODES: usize = 13;
+const UNITS: usize = 8;
+/// Columns of the number of a round.
+const ROUND: usize = 5;
 
 /// Two tables: rows, and demands where there are any.
 impl fmt::Display for Ledger {
@@ -175,86 +183,94 @@ impl fmt::Display for Ledger {
         let ran = self.runs().count();
         let skipped = self.entries.len() - ran;
         let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let mut out = format!(
-            "{}, {skipped} skipped, in {}; work {} of {}\n",
-            plural(ran, "run"),
-            plural(rounds as usize, "round"),
-            self.work,
-            self.budget
-        );
-        let name =
-            |names: &mut dyn Iterator<Item = &'static str>| names.map(str::len).max().unwrap_or(0).max(4);
-        let columns = name(&mut self.entries.iter().map(|entry| entry.pass));
+        let (runs, rounds) = (plural(ran, "run"), plural(rounds as usize, "round"));
+        let mut out =
+            format!("{runs}, {skipped} skipped, in {rounds}; work {} of {}\n", self.work, self.budget);
+        let columns = longest(self.entries.iter().map(|entry| entry.pass));
         if !self.entries.is_empty() {
-            let head =
-                [("round", 5), ("pass", columns), ("", 9), ("rewrites", 8), ("nodes", 13), ("work", 8)];
+            let head = [
+                right("round", ROUND),
+                left("pass", columns + 2 + OUTCOME),
+                right("rewrites", REWRITES),
+                right("nodes", NODES),
+                right("work", UNITS),
+            ];
             push_line(&mut out, &head, "why");
         }
         for (index, entry) in self.entries.iter().enumerate() {
             self.push_entry(&mut out, index, entry, columns);
         }
         if !self.demands.is_empty() {
-            let by = name(&mut self.demands.iter().map(|demand| demand.by));
-            let pass = name(&mut self.demands.iter().map(|demand| demand.pass));
-            push_line(
-                &mut out,
-                &[("round", 5), ("by", by), ("asks for", pass.max(8)), ("gain", 8), ("cost", 8)],
-                "because, and what came of it",
-            );
-            for demand in &self.demands {
-                self.push_demand(&mut out, demand, by, pass.max(8));
-            }
+            let by = longest(self.demands.iter().map(|demand| demand.by));
+            let pass = longest(self.demands.iter().map(|demand| demand.pass).chain(["asks for"]));
+            let head = [
+                right("round", ROUND),
+                left("by", by),
+                left("asks for", pass),
+                right("gain", UNITS),
+                right("cost", UNITS),
+            ];
+            push_line(&mut out, &head, "because, and what came of it");
+            self.demands.iter().for_each(|demand| self.push_demand(&mut out, demand, by, pass));
         }
         f.write_str(&out)
     }
 }
 
+/// The columns that names take.
+fn longest<'n>(names: impl Iterator<Item = &'n str>) -> usize {
+    names.map(str::len).max().unwrap_or(0).max("pass".len())
+}
+
 impl Ledger {
     fn push_entry(&self, out: &mut String, index: usize, entry: &Entry, columns: usize) {
-        let round = entry.round.to_string();
-        match &entry.outcome {
-            Outcome::Skipped(skip) => {
-                let cells =
-                    [(&*round, 5), (entry.pass, columns), ("skipped", 9), ("-", 8), ("-", 13), ("-", 8)];
-                push_line(out, &cells, &skip.to_string());
-            }
-            Outcome::Ran(run) => {
-                let done = if run.has_changed { "changed" } else { "unchanged" };
-                let rewrites = match run.denied {
-                    0 => run.rewrites.to_string(),
-                    denied => format!("{}, {denied} no", run.rewrites),
-                };
-                let (before, after) = run.nodes;
-                let nodes =
-                    if run.has_changed { format!("{before} → {after}") } else { before.to_string() };
-                let work = run.work.to_string();
-                let cells = [
-                    (&*round, 5),
-                    (entry.pass, columns),
-                    (done, 9),
-                    (&*rewrites, 8),
-                    (&*nodes, 13),
-                    (&*work, 8),
-                ];
-                let mut why = match self.askers(index) {
-                    askers if askers.is_empty() => entry.why.to_owned(),
-                    askers => format!("asked by {}", askers.join(", ")),
-                };
-                if let Some(heads) = run.heads {
-                    let _ = write!(why, ", for {heads} extended block{}", if heads == 1 { "" } else { "s" });
-                }
-                if run.is_cut {
-                    why += "; stopped at its share of the budget";
-                }
-                push_line(out, &cells, &why);
-            }
+        let (ran, run) = match &entry.outcome {
+            Outcome::Ran(run) => (true, *run),
+            Outcome::Skipped(_) => (false, Run::default()),
+        };
+        let number = |text: String| if ran { text } else { "-".into() };
+        let done = match (ran, run.has_changed) {
+            (false, _) => "skipped",
+            (true, true) => "changed",
+            (true, false) => "unchanged",
+        };
+        let rewrites = match run.denied {
+            0 => run.rewrites.to_string(),
+            denied => format!("{}, -{denied}", run.rewrites),
+        };
+        let (before, after) = run.nodes;
+        let nodes = if run.has_changed { format!("{before} → {after}") } else { before.to_string() };
+        let cells = [
+            right(entry.round, ROUND),
+            left(entry.pass, columns),
+            left(done, OUTCOME),
+            right(number(rewrites), REWRITES),
+            right(number(nodes), NODES),
+            right(number(run.work.to_string()), UNITS),
+        ];
+        push_line(out, &cells, &self.why(index, entry));
+    }
+
+    /// Why a row ran, or did not.
+    fn why(&self, index: usize, entry: &Entry) -> String {
+        let run = match &entry.outcome {
+            Outcome::Skipped(skip) => return skip.to_string(),
+            Outcome::Ran(run) => run,
+        };
+        let mut why = match self.askers(index) {
+            askers if askers.is_empty() => entry.why.to_owned(),
+            askers => format!("asked by {}", askers.join(", ")),
+        };
+        if let Some(heads) = run.heads {
+            let _ = write!(why, ", for {heads} extended block{}", if heads == 1 { "" } else { "s" });
         }
+        if run.is_cut {
+            why += "; stopped at its share of the budget";
+        }
+        why
     }
 
     fn push_demand(&self, out: &mut String, demand: &DemandEntry, by: usize, pass: usize) {
-        let round = demand.round.to_string();
-        let gain = demand.gain.to_string();
-        let cost = demand.cost.map_or("-".into(), |cost| cost.to_string());
         let fate = match demand.fate {
             Fate::Pending => "waits".into(),
             Fate::Served(index) => {
@@ -264,7 +280,63 @@ impl Ledger {
             }
             Fate::Denied(skip) => format!("denied: {skip}"),
         };
-        let cells = [(&*round, 5), (demand.by, by), (demand.pass, pass), (&*gain, 8), (&*cost, 8)];
+        let cells = [
+            right(demand.round, ROUND),
+            left(demand.by, by),
+            left(demand.pass, pass),
+            right(demand.gain, UNITS),
+            right(demand.cost.map_or("-".into(), |cost| cost.to_string()), UNITS),
+        ];
         push_line(out, &cells, &format!("{}; {fate}", demand.reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_is_two_tables_in_line() {
+        let run = Run {
+            has_changed: true,
+            rewrites: 2,
+            denied: 1,
+            work: 40,
+            nodes: (12, 9),
+            heads: Some(1),
+            is_cut: false,
+        };
+        let entry = |pass, outcome| Entry { round: 1, pass, why: "it is there", outcome };
+        let demand = |pass, fate| DemandEntry {
+            round: 1,
+            by: "inline",
+            pass,
+            reason: "a body came in",
+            gain: Gain(1536),
+            cost: Some(30),
+            fate,
+        };
+        let ledger = Ledger {
+            entries: vec![
+                entry("eliminate_checks", Outcome::Ran(run)),
+                entry("unroll", Outcome::Skipped(Skip::Lacks(Features::LOOPS))),
+            ],
+            demands: vec![
+                demand("eliminate_checks", Fate::Served(0)),
+                demand("unroll", Fate::Denied(Skip::DoesNotPay { cost: 30, worth: 1 })),
+            ],
+            budget: 100,
+            work: 40,
+        };
+        let expected = "\
+1 run, 1 skipped, in 1 round; work 40 of 100
+  round  pass                         rewrites          nodes      work  why
+      1  eliminate_checks  changed       2, -1         12 → 9        40  asked by inline, for 1 extended block
+      1  unroll            skipped           -              -         -  not in the method: loops
+  round  by      asks for              gain      cost  because, and what came of it
+      1  inline  eliminate_checks       1.5        30  a body came in; ran in round 1
+      1  inline  unroll                 1.5        30  a body came in; denied: it may cost 30 and is worth 1
+";
+        assert_eq!(ledger.to_string(), expected);
     }
 }

@@ -22,6 +22,7 @@ mod manager;
 pub mod order;
 mod pass;
 pub mod passes;
+mod program;
 mod region;
 mod remark;
 mod strategy;
@@ -31,10 +32,10 @@ pub use demand::{Demand, Gain};
 pub use features::Features;
 pub use ledger::Ledger;
 pub use manager::{
-    Callees, Fault, FaultKind, MAX_ROUNDS, NoCallees, NothingKnown, Observer, Options, Remarks, Report,
-    Request, Step, Verify, optimize,
+    Fault, FaultKind, MAX_ROUNDS, Observer, Options, Remarks, Report, Request, Step, Verify, optimize,
 };
 pub use pass::{Changed, Pass};
+pub use program::{Callees, NoCallees, NothingKnown, TextCallees, closed_world};
 pub use region::Region;
 pub use remark::{Place, Remark, RemarkKind};
 pub use strategy::{BASE_WORK, HOT, NONE, QUICK, Row, SCORCHING, STRATEGIES, Strategy, WARM, When};

@@ -20,14 +20,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dagwood_il::profile::MethodProfile;
 use dagwood_il::verify::{VerifyError, verify};
-use dagwood_il::world::{Answer, ContentKey, Question};
-use dagwood_il::{Bump, Method, MethodId, Module, World};
+use dagwood_il::{Method, Module, World};
 
 use crate::cx::{Made, PassCx, State};
 use crate::demand::{Demand, Gain};
 use crate::features::Features;
 use crate::ledger::{DemandEntry, Entry, Fate, Ledger, Outcome, Run, Skip};
 use crate::pass::{Changed, Pass};
+use crate::program::{Callees, NoCallees, NothingKnown};
 use crate::region::Region;
 use crate::remark::Remark;
 use crate::strategy::{BASE_WORK, Row, Strategy};
@@ -37,36 +37,6 @@ pub const MAX_ROUNDS: u32 = 6;
 
 /// The work for each root of a region that a pass is taken to need before it has run.
 const WORK_PER_ROOT: u64 = 8;
-
-/// Where the bodies of callees come from.
-pub trait Callees {
-    /// The body of a method, in `arena`; none if there is none, or it is not to be looked at.
-    fn body<'a>(&self, method: MethodId, arena: &'a Bump) -> Option<Method<'a>>;
-}
-
-/// No callee has a body.
-#[derive(Clone, Copy, Debug)]
-pub struct NoCallees;
-
-impl Callees for NoCallees {
-    fn body<'a>(&self, _: MethodId, _: &'a Bump) -> Option<Method<'a>> {
-        None
-    }
-}
-
-/// A program of which nothing is known: every question is answered so that nothing can be built on it.
-#[derive(Clone, Copy, Debug)]
-pub struct NothingKnown;
-
-impl World for NothingKnown {
-    fn has_happened(&self, _: Question) -> Answer<bool> {
-        Answer::settled(true)
-    }
-
-    fn body(&self, _: MethodId) -> Answer<Option<ContentKey>> {
-        Answer::settled(None)
-    }
-}
 
 /// Whether the method is held against the specification after each pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,7 +124,9 @@ pub struct Step<'s> {
 pub trait Observer {
     /// A pass is about to run.
     fn before(&mut self, _step: &Step<'_>, _method: &Method<'_>) {}
-    /// A pass has run, and the method has been verified if that was to be.
+    /// A pass has run.
+    fn ran(&mut self, _step: &Step<'_>) {}
+    /// The method has been verified, too, if that was to be.
     fn after(&mut self, _step: &Step<'_>, _method: &Method<'_>, _changed: Changed) {}
 }
 
@@ -475,6 +447,7 @@ impl Manager<'_> {
             is_cut: false,
         };
         let result = catch_unwind(AssertUnwindSafe(|| (row.pass.run)(method, &mut cx)));
+        observer.ran(&step);
         let is_cut = cx.is_cut;
         let fault = match result {
             Err(panic) => Some(FaultKind::Panicked(message_of(&*panic))),

@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 use dagwood_codegen::{Artifact, CompileError, Target};
+use dagwood_il::profile::MethodProfile;
 use dagwood_il::verify::{VerifyError, verify};
-use dagwood_il::{Method, MethodId, Module};
-use dagwood_opt::{Fault, Request, Strategy, optimize};
+use dagwood_il::{Method, MethodId, Module, World};
+use dagwood_opt::{Callees, Fault, NothingKnown, Request, Strategy, optimize};
 
 /// Where the bodies of methods come from: a frontend, asked from any thread.
 pub trait Bodies: Sync {
@@ -25,6 +26,26 @@ pub trait Bodies: Sync {
     ///
     /// Whatever keeps the frontend from building it.
     fn build<'a>(&self, method: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError>;
+
+    /// What passes may ask about the running program; nothing, if the frontend does not say. Whether a callee's body may be
+    /// looked at is among it.
+    fn world(&self) -> &dyn World {
+        &NothingKnown
+    }
+
+    /// What was observed of a method.
+    fn profile(&self, _method: MethodId) -> Option<&MethodProfile> {
+        None
+    }
+}
+
+/// The frontend, as the optimizer asks it for callees.
+struct Asked<'b>(&'b dyn Bodies);
+
+impl Callees for Asked<'_> {
+    fn body<'a>(&self, method: MethodId, arena: &'a Bump) -> Option<Method<'a>> {
+        self.0.build(method, arena).ok()
+    }
 }
 
 impl<F> Bodies for F
@@ -107,6 +128,7 @@ impl Error for CompileFailure {
 pub struct Compiler {
     codegen: dagwood_codegen::Compiler,
     strategy: &'static Strategy,
+    optimizer: dagwood_opt::Options,
     verify: Verify,
     arena: Bump,
 }
@@ -114,7 +136,13 @@ pub struct Compiler {
 impl Compiler {
     /// A compiler for `target`.
     pub fn new(target: Arc<Target>, strategy: &'static Strategy, verify: Verify) -> Compiler {
-        Compiler { codegen: dagwood_codegen::Compiler::new(target), strategy, verify, arena: Bump::new() }
+        let codegen = dagwood_codegen::Compiler::new(target);
+        Compiler { codegen, strategy, optimizer: dagwood_opt::Options::default(), verify, arena: Bump::new() }
+    }
+
+    /// Says how to optimize from now on. A limit of rewrites is one for all methods that follow, in their order.
+    pub fn set_optimizer(&mut self, options: dagwood_opt::Options) {
+        self.optimizer = options;
     }
 
     /// Compiles one method.
@@ -140,9 +168,17 @@ impl Compiler {
         if self.verify == Verify::On || cfg!(debug_assertions) {
             verify(module, &method).map_err(CompileFailure::Verify)?;
         }
-        let options = dagwood_opt::Options::default();
-        optimize(&Request::new(module, self.strategy, &options), &mut method, &mut ())
+        let request = Request {
+            world: bodies.world(),
+            profile: bodies.profile(id),
+            callees: &Asked(bodies),
+            ..Request::new(module, self.strategy, &self.optimizer)
+        };
+        let report = optimize(&request, &mut method, &mut ())
             .map_err(|fault| CompileFailure::Optimizer(Box::new(fault)))?;
+        if let Some(limit) = &mut self.optimizer.rewrite_limit {
+            *limit = limit.saturating_sub(report.rewrites);
+        }
         self.codegen.compile(module, &method).map_err(CompileFailure::Codegen)
     }
 }

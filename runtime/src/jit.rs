@@ -49,6 +49,8 @@ use crate::thread::Thread;
 pub struct Options {
     /// The passes that run.
     pub strategy: &'static Strategy,
+    /// How they run. A limit of rewrites is one for all methods of a batch, which one thread then compiles.
+    pub optimizer: dagwood_opt::Options,
     /// Whether methods are verified first.
     pub verify: Verify,
     /// Whether Cranelift's own verifier looks at what it is given.
@@ -70,6 +72,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             strategy: dagwood_opt::NONE,
+            optimizer: dagwood_opt::Options::default(),
             verify: Verify::default(),
             verify_code: if cfg!(debug_assertions) {
                 dagwood_codegen::Verify::On
@@ -414,6 +417,7 @@ impl Jit {
         let next = AtomicUsize::new(0);
         let work = || {
             let mut compiler = Compiler::new(self.target.clone(), self.options.strategy, self.options.verify);
+            compiler.set_optimizer(self.options.optimizer.clone());
             let mut done = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -421,7 +425,10 @@ impl Jit {
                 done.push((index, compiler.compile(&self.module, *method, bodies)));
             }
         };
-        let threads = self.options.threads.get().min(methods.len().max(1));
+        let threads = match self.options.optimizer.rewrite_limit {
+            Some(_) => 1,
+            None => self.options.threads.get().min(methods.len().max(1)),
+        };
         let mut done = if threads == 1 {
             work()
         } else {

@@ -1,12 +1,15 @@
 //! What the passes of a text test make of its source.
 //!
 //! The passes are those of `run:`, a strategy or one pass, or those that `passes:` lists. They run on the methods in the order of the text, with
-//! one count of rewrites for all of them, which `opt-limit:` ends. Whatever the seed, the output must be the same.
+//! one count of rewrites for all of them, which `opt-limit:` ends. The source is all there is of the program. Whatever the seed, the
+//! output must be the same.
 
 use bumpalo::Bump;
+use dagwood_il::MethodId;
 use dagwood_il::text::{self, Source};
 use dagwood_opt::{
-    NONE, Options, Pass, Remark, RemarkKind, Remarks, Report, Request, Strategy, Verify, optimize, passes,
+    NONE, Options, Pass, Remark, RemarkKind, Remarks, Report, Request, Strategy, TextCallees, Verify,
+    closed_world, optimize, passes,
 };
 
 use crate::runner::Directive;
@@ -90,6 +93,9 @@ fn run(source: &str, strategy: &Strategy, limit: Option<u64>, seed: u64) -> Resu
     let arena = Bump::new();
     let mut parsed = text::parse(source, &arena).map_err(|error| error.to_string())?;
     let input = print(&parsed);
+    let callees = TextCallees::new(source, &parsed).map_err(|error| error.to_string())?;
+    let bodies: Vec<MethodId> = parsed.bodies.iter().map(|body| body.method.id()).collect();
+    let world = closed_world(&parsed.module, source.as_bytes(), bodies);
     let (mut remarks, mut ledgers, mut asked) = (Vec::new(), String::new(), 0);
     for body in &mut parsed.bodies {
         let options = Options {
@@ -99,7 +105,8 @@ fn run(source: &str, strategy: &Strategy, limit: Option<u64>, seed: u64) -> Resu
             remarks: Remarks::On,
             ..Options::default()
         };
-        let request = Request::new(&parsed.module, strategy, &options);
+        let request =
+            Request { world: &world, callees: &callees, ..Request::new(&parsed.module, strategy, &options) };
         let report: Report =
             optimize(&request, &mut body.method, &mut ()).map_err(|fault| fault.to_string())?;
         asked += report.rewrites;

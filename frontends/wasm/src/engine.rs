@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bumpalo::Bump;
 use dagwood_il as il;
@@ -17,6 +17,7 @@ use dagwood_runtime::compiler::{Bodies, BodyError, CompileFailure, Verify};
 use dagwood_runtime::jit::{self, Jit, JitError};
 use il::MethodId;
 use il::entity::Entity;
+use il::world::{Answer, ClosedWorld, ContentKey, Question, World};
 
 use crate::error::{Error, ErrorKind};
 use crate::lower::{Lowering, MethodKind, Options, Program};
@@ -187,17 +188,38 @@ fn native_code(code: &Arc<CodeTable>, lowering: &Lowering, options: jit::Options
     let declarations = il::Module::clone(lowering.declarations());
     let jit = Jit::sharing(Arc::clone(code), declarations, options).map_err(refused)?;
     let methods: Vec<MethodId> = lowering.methods().collect();
-    let build = Build(lowering);
+    let build = Build { lowering, content: OnceLock::new() };
     jit.compile(&methods, &build).map_err(refused)?;
     Ok(jit)
 }
 
 /// The bodies of a module, for the compiler.
-struct Build<'l>(&'l Lowering);
+struct Build<'l> {
+    lowering: &'l Lowering,
+    /// What tells the module from others, once somebody asks.
+    content: OnceLock<ContentKey>,
+}
 
 impl Bodies for Build<'_> {
     fn build<'a>(&self, method: MethodId, arena: &'a Bump) -> Result<il::Method<'a>, BodyError> {
-        Ok(self.0.lower(method, arena)?)
+        Ok(self.lowering.lower(method, arena)?)
+    }
+
+    fn world(&self) -> &dyn World {
+        self
+    }
+}
+
+/// Functions of a module stay as they are, so that those that are here may be looked at for ever. There are no classes.
+impl World for Build<'_> {
+    fn has_happened(&self, question: Question) -> Answer<bool> {
+        ClosedWorld::new(self.lowering.declarations(), []).has_happened(question)
+    }
+
+    fn body(&self, method: MethodId) -> Answer<Option<ContentKey>> {
+        let is_here = self.lowering.kind(method).is_some();
+        let content = || self.content.get_or_init(|| ContentKey::of(&self.lowering.module().bytes)).0;
+        Answer::settled(is_here.then(|| ContentKey::of(format!("{:x} {method}", content()).as_bytes())))
     }
 }
 

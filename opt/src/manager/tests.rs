@@ -1,7 +1,7 @@
 //! The manager, driven by passes made for it.
 
 use dagwood_il::entity::Entity;
-use dagwood_il::{Block, Frequency, text};
+use dagwood_il::{Block, Bump, Frequency, text};
 
 use super::*;
 use crate::ledger::Outcome::{Ran, Skipped};

@@ -1,0 +1,103 @@
+//! What a compilation may know of the program around its method: the bodies of callees, and answers to questions.
+
+use std::cell::RefCell;
+
+use dagwood_il::text::{ParseError, Reader, Source};
+use dagwood_il::world::{Answer, ClosedWorld, ContentKey, Question};
+use dagwood_il::{Bump, Method, MethodId, Module, World};
+
+/// Where the bodies of callees come from.
+pub trait Callees {
+    /// The body of a method, in `arena`; none if there is none, or it is not to be looked at.
+    fn body<'a>(&self, method: MethodId, arena: &'a Bump) -> Option<Method<'a>>;
+}
+
+/// No callee has a body.
+#[derive(Clone, Copy, Debug)]
+pub struct NoCallees;
+
+impl Callees for NoCallees {
+    fn body<'a>(&self, _: MethodId, _: &'a Bump) -> Option<Method<'a>> {
+        None
+    }
+}
+
+/// The bodies of a source of text, read again for whoever asks.
+pub struct TextCallees<'s> {
+    reader: RefCell<Reader<'s>>,
+}
+
+impl<'s> TextCallees<'s> {
+    /// Those of the source that was `parsed`.
+    ///
+    /// # Errors
+    ///
+    /// If the source is another one.
+    pub fn new(source: &'s str, parsed: &Source<'_>) -> Result<TextCallees<'s>, ParseError> {
+        Ok(TextCallees { reader: RefCell::new(Reader::new(source, parsed)?) })
+    }
+}
+
+impl Callees for TextCallees<'_> {
+    fn body<'a>(&self, method: MethodId, arena: &'a Bump) -> Option<Method<'a>> {
+        let body = self.reader.borrow_mut().body(method, arena);
+        body.ok().flatten().map(|body| body.method)
+    }
+}
+
+/// A program of which nothing is known: every question is answered so that nothing can be built on it.
+#[derive(Clone, Copy, Debug)]
+pub struct NothingKnown;
+
+impl World for NothingKnown {
+    fn has_happened(&self, _: Question) -> Answer<bool> {
+        Answer::settled(true)
+    }
+
+    fn body(&self, _: MethodId) -> Answer<Option<ContentKey>> {
+        Answer::settled(None)
+    }
+}
+
+/// A program that is all there is, made from a file with this content: its classes are all, and these bodies may be looked at.
+pub fn closed_world<'m>(
+    module: &'m Module,
+    content: &[u8],
+    bodies: impl IntoIterator<Item = MethodId>,
+) -> ClosedWorld<'m> {
+    // A file's content and a method's number in it say what the body is.
+    let file = ContentKey::of(content).0;
+    let key = |id: MethodId| ContentKey::of(format!("{file:x} {id}").as_bytes());
+    ClosedWorld::new(module, bodies.into_iter().map(|id| (id, key(id))))
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwood_il::text;
+
+    use super::*;
+
+    #[test]
+    fn bodies_of_text_are_there_as_often_as_they_are_asked_for() {
+        let source = "method @f () -> () {\nb0:\n  return\n}\nmethod @g () -> ()\n";
+        let arena = Bump::new();
+        let parsed = text::parse(source, &arena).expect("valid");
+        let callees = TextCallees::new(source, &parsed).expect("the same source");
+        let [f, g] = ["f", "g"].map(|name| {
+            parsed
+                .module
+                .methods
+                .iter()
+                .find(|(_, decl)| decl.name == name)
+                .map(|(id, _)| id)
+                .expect("declared")
+        });
+        let world = closed_world(&parsed.module, source.as_bytes(), [f]);
+        for _ in 0..2 {
+            assert_eq!(callees.body(f, &arena).map(|body| body.id()), Some(f));
+            assert!(callees.body(g, &arena).is_none());
+        }
+        assert!(world.body(f).value.is_some() && world.body(g).value.is_none());
+        assert!(NothingKnown.body(f).value.is_none() && NoCallees.body(f, &arena).is_none());
+    }
+}
