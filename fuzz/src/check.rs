@@ -52,7 +52,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn agrees(&self, other: &Outcome) -> bool {
+    pub(crate) fn agrees(&self, other: &Outcome) -> bool {
         let results = match (&self.result, &other.result) {
             (Ok(left), Ok(right)) => {
                 left.len() == right.len() && left.iter().zip(right).all(|(a, b)| a.same_modulo_nan(*b))
@@ -104,7 +104,9 @@ pub fn check(bytes: &[u8]) -> Result<Checked, Difference> {
         let Some(interpreted) = interpret(&program, form, &args).map_err(fails)? else {
             return Ok(Checked::OutOfFuel);
         };
-        let native = compile(&program, form, &args, Evictions::of(bytes)).map_err(fails)?;
+        let sources = bodies(|id, arena| Ok(form.build(&program, id, arena)?));
+        let native = run_native(&program, &sources, &args, Evictions::of(bytes));
+        let native = native.map_err(|what| fails(format!("native, {form}: {what}")))?;
         let native = native.into_iter().zip(["native", "native, after evictions"]);
         for (outcome, engine) in std::iter::once((interpreted, "interpreted")).chain(native) {
             let name = format!("{engine}, {form}");
@@ -179,7 +181,7 @@ impl Form {
 }
 
 /// Arguments for the program's entry, from the end of its bytes.
-fn arguments(program: &Program, bytes: &[u8]) -> Vec<Value> {
+pub(crate) fn arguments(program: &Program, bytes: &[u8]) -> Vec<Value> {
     let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
     let mut choices = Choices::new(&reversed);
     let params = &program.module.method_signature(program.entry()).params;
@@ -191,25 +193,31 @@ fn arguments(program: &Program, bytes: &[u8]) -> Vec<Value> {
 
 /// Whether methods are evicted, and which.
 #[derive(Clone, Copy, Debug)]
-struct Evictions {
+pub(crate) struct Evictions {
     protection: Protection,
     /// Methods whose number has a bit here, by its last bits. None is evicted if this is zero.
     chosen: u64,
 }
 
+/// A number in which each byte matters: FNV-1a by Fowler, Noll and Vo.
+pub(crate) fn seed_of(bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, mix)
+}
+
 impl Evictions {
+    /// None.
+    pub(crate) const NONE: Evictions = Evictions { protection: Protection::Dual, chosen: 0 };
+
     /// Those of the program of these bytes: none for three of four programs.
     fn of(bytes: &[u8]) -> Evictions {
-        // FNV-1a by Fowler, Noll and Vo, so that each byte matters.
-        let seed = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-        });
+        let seed = seed_of(bytes);
         let protections = [Protection::Dual, Protection::Session, Protection::NoAlias, Protection::Flip];
         let protection = protections[(seed >> 8) as usize % protections.len()];
         if seed.is_multiple_of(4) {
             Evictions { protection, chosen: seed.rotate_right(16) | 1 }
         } else {
-            Evictions { protection: Protection::Dual, chosen: 0 }
+            Evictions::NONE
         }
     }
 
@@ -250,11 +258,20 @@ fn build<'a>(program: &Program, arena: &'a Bump, form: Form) -> Result<Vec<&'a M
     program.methods.iter().map(build).collect()
 }
 
-/// None if the fuel did not suffice.
 fn interpret(program: &Program, form: Form, args: &[Value]) -> Result<Option<Outcome>, String> {
     let arena = Bump::new();
     let methods = build(program, &arena, form)?;
+    interpret_bodies(program, &methods, args)
+}
+
+/// The outcome of these bodies; none if the fuel did not suffice.
+pub(crate) fn interpret_bodies(
+    program: &Program,
+    methods: &[&Method<'_>],
+    args: &[Value],
+) -> Result<Option<Outcome>, String> {
     let lookup = |id: MethodId| methods.iter().copied().find(|method| method.id() == id);
+    let entry = program.entry();
     let mut host = Regions::new(&program.module);
     let memory = host.add(MEMORY_BYTES as usize);
     host.bind(program.memory, memory);
@@ -264,7 +281,6 @@ fn interpret(program: &Program, form: Form, args: &[Value]) -> Result<Option<Out
     });
     let limits = Limits { fuel: FUEL, ..Limits::default() };
     let program = Bodies { module: &program.module, bodies: &lookup };
-    let entry = methods.last().expect("a program has a method").id();
     let result = match Interpreter::new(program).run(&mut host, entry, 0, args, limits) {
         Ok(values) => Ok(values.to_vec()),
         Err(Stop::Raised { raised, .. }) => Err((raised.kind, raised.reason, raised.object)),
@@ -276,9 +292,9 @@ fn interpret(program: &Program, form: Form, args: &[Value]) -> Result<Option<Out
 }
 
 /// The outcome of native code, and once more if something is evicted.
-fn compile(
+pub(crate) fn run_native(
     program: &Program,
-    form: Form,
+    sources: &dyn Sources,
     args: &[Value],
     evictions: Evictions,
 ) -> Result<Vec<Outcome>, String> {
@@ -299,17 +315,16 @@ fn compile(
             .map_err(|error| error.to_string())?;
     let mut jit = Jit::new(program.module.clone(), options).map_err(|error| error.to_string())?;
     jit.bind_symbol(program.memory, memory.address());
-    let built = bodies(|id, arena| Ok(form.build(program, id, arena)?));
-    jit.compile(&program.methods, &built).map_err(|error| error.to_string())?;
+    jit.compile(&program.methods, sources).map_err(|error| error.to_string())?;
     let mut natives = Natives::new(&program.module);
     natives.register(program.native, |args| match mix(args[0].low() as u32, args[1].low()) {
         Ok(mixed) => Ok(vec![Value::i64(mixed as i64)]),
         Err(object) => Err(Raise::guest(object)),
     });
-    let fails = |error: String| format!("native, {form}, {evictions:?}: {error}");
+    let fails = |error: String| format!("{evictions:?}: {error}");
     let mut outcomes = vec![run(&jit, program, args, &natives, &mut memory).map_err(fails)?];
     if evictions.chosen != 0 {
-        evictions.apply(&jit, &program.methods, &built).map_err(fails)?;
+        evictions.apply(&jit, &program.methods, sources).map_err(fails)?;
         outcomes.push(run(&jit, program, args, &natives, &mut memory).map_err(fails)?);
     }
     Ok(outcomes)

@@ -1,4 +1,4 @@
-//! A generator of valid IL, and the differential check: interpreter against native code, folding on and off.
+//! A generator of valid IL, and the differential check: interpreter against native code, folding on and off, before passes and after.
 //!
 //! Library code, so that tests run it for a second, CI for a minute, and a fuzzer for as long as it likes.
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@ mod clock;
 mod generate;
 mod mutate;
 mod olive;
+mod optimize;
 mod reshape;
 
 pub use check::{Checked, Difference, Outcome, check};
@@ -17,3 +18,4 @@ pub use clock::seeds;
 pub use generate::{MEMORY_BYTES, Program, mix};
 pub use mutate::{mutate, mutate_words};
 pub use olive::olive_program;
+pub use optimize::{Plan, Printed, check_passes, optimized};
