@@ -9,6 +9,8 @@
 //! An analysis is a noun with a `compute` that needs no manager, and an [`Analysis`] that says what it is computed from. Users' own are as
 //! good as ours.
 
+pub mod available;
+pub mod births;
 pub mod frontiers;
 pub mod location;
 pub mod memory;

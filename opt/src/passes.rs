@@ -2,12 +2,13 @@
 
 pub mod gvn;
 pub mod mark_cold;
+pub mod pre;
 pub mod rebuild;
 
 use crate::pass::Pass;
 
 /// Every pass, by name.
-pub const PASSES: &[Pass] = &[gvn::PASS, mark_cold::PASS, rebuild::PASS];
+pub const PASSES: &[Pass] = &[gvn::PASS, mark_cold::PASS, pre::PASS, rebuild::PASS];
 
 /// The pass with this name.
 pub fn by_name(name: &str) -> Option<Pass> {

@@ -156,7 +156,8 @@ impl ValueNumbers {
         }
     }
 
-    fn merge_value(&self, merge: Merge) -> usize {
+    /// The index of the number that a merge has if it is one of its own.
+    pub(super) fn merge_value(&self, merge: Merge) -> usize {
         self.nodes + merge.index()
     }
 
@@ -180,13 +181,14 @@ fn index(value: usize) -> u32 {
 }
 
 /// Used nodes by the head of their extended block, in the order of their making.
-struct Order {
+pub(super) struct Order {
     starts: Vec<u32>,
     nodes: Vec<Node>,
 }
 
 impl Order {
-    fn compute(method: &Method<'_>, cfg: &Cfg) -> Order {
+    /// The order of a method.
+    pub(super) fn compute(method: &Method<'_>, cfg: &Cfg) -> Order {
         let heads: EntityVec<Node, Option<Block>> = heads_of_uses(method);
         let rank = |head: &Option<Block>| head.and_then(|head| cfg.rank(head));
         let mut starts = vec![0; cfg.order().len() + 1];
@@ -208,7 +210,8 @@ impl Order {
         Order { starts, nodes: nodes.into_iter().flatten().collect() }
     }
 
-    fn of(&self, rank: usize) -> &[Node] {
+    /// The nodes of the extended block whose head has this rank.
+    pub(super) fn of(&self, rank: usize) -> &[Node] {
         &self.nodes[self.starts[rank] as usize..self.starts[rank + 1] as usize]
     }
 }

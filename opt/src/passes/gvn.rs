@@ -162,7 +162,7 @@ fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, found: &[Redundant]) ->
 const MAX_KEPT: usize = 32;
 
 /// About how many cycles each node takes with all that it is computed from, if it floats.
-fn weights(method: &Method<'_>) -> EntityVec<Node, u32> {
+pub(super) fn weights(method: &Method<'_>) -> EntityVec<Node, u32> {
     let mut weights: EntityVec<Node, u32> = EntityVec::filled(0, method.node_count());
     for node in method.nodes() {
         let opcode = method.opcode(node);

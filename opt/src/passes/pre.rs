@@ -1,0 +1,146 @@
+//! Partial redundancy elimination: what is computed on some paths to where it is computed again is computed on the others, too, before
+//! they meet; and so what a loop computes in each turn alike is computed before it.
+//!
+//! ```text
+//!   b1: %1 = load @m [%a]    b2: call @f          b1: %1 = load…; set $t, %1    b2: call @f
+//!        ╲                    ╱                        ╲                         ╱
+//!         b3: %2 = load @m [entry $a]        ⇒          ╲           new: set $t, load @m [entry $a]
+//!                                                        b3: %2 = entry $t
+//! ```
+//!
+//! An expression is what a piece of memory holds, or a floating value. It is *available* where every path has computed it, or stored it,
+//! since it last may have changed. At a join that some paths reach with it and others without, and from which every path computes it,
+//! it is put on the edges of those without, if they run less often than the join. At a loop's header these are the edges into the
+//! loop.
+//!
+//! * A load is made only where it would be made anyway, unless its address cannot be wrong.
+//! * A floating value may be computed in vain. It leaves a loop if every turn computes it, and if it takes several cycles
+//!   or a register for it is likely to be free.
+//! * Checks stay where they are: moving them is another pass's business. What is computed from the result of a root stays, too,
+//!   and may go when the pass is run again, after that root.
+//!
+//! # Guarantees
+//!
+//! Nothing is put on exception edges. No path makes more loads than before, but for those that cannot fault.
+//!
+//! # Cost
+//!
+//! Linear in nodes, besides the bit vectors of at most [`MAX_EXPRESSIONS`] expressions.
+
+mod expressions;
+mod insertions;
+
+use dagwood_il::edit::{Edits, Point};
+use dagwood_il::entity::EntityVec;
+use dagwood_il::{Block, Local, Method, Node, Opcode, Payload, SourcePos, Type};
+
+use crate::cx::PassCx;
+use crate::pass::{Changed, Pass};
+use expressions::{Expression, Expressions, Use};
+use insertions::{Edge, Insertion};
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "pre",
+    summary: "compute before joins and loops what some of their paths have computed already",
+    run,
+};
+
+/// How many expressions are looked at, those in the innermost loops first.
+pub const MAX_EXPRESSIONS: usize = 256;
+
+fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
+    let Some(expressions) = Expressions::find(method, cx) else { return Changed::No };
+    let Some(found) = insertions::find(method, cx, &expressions) else { return Changed::No };
+    for (place, why) in &found.missed {
+        cx.missed(*place, || (*why).into());
+    }
+    let mut edits = Edits::new();
+    let mut on_edges: Vec<(Edge, Vec<Node>)> = Vec::new();
+    for (index, expression) in expressions.list.iter().enumerate() {
+        let uses = found.uses_of(index);
+        let Some(Use { node, point, .. }) = uses.first() else { continue };
+        let opcode = method.opcode(*node);
+        let insertions = found.insertions_of(index);
+        let is_allowed = cx.allows((point.block, *node), || match insertions.len() {
+            0 => format!("`{opcode}` is known on all paths"),
+            count => {
+                format!("`{opcode}` is known on all paths but {count}, which compute it before they get here")
+            }
+        });
+        if is_allowed {
+            let ty = method.ty(*node);
+            let local = method.add_local("early", ty);
+            provide(method, &mut edits, expression, &uses, local);
+            for Insertion { edge, sample, .. } in insertions {
+                let roots = make(method, sample, local);
+                match on_edges.iter_mut().find(|(known, _)| *known == edge) {
+                    Some((_, list)) => list.extend(roots),
+                    None => on_edges.push((edge, roots)),
+                }
+            }
+            for Use { node, .. } in &uses {
+                let entry = method.add_node(Opcode::Entry, ty, &[], Payload::Local(local));
+                edits.replace(*node, entry);
+                if method.is_root(*node) {
+                    edits.remove(*node);
+                }
+            }
+        }
+    }
+    for (Edge { from, to }, roots) in &on_edges {
+        edits.preheader(method, *to, &[*from], roots);
+    }
+    cx.apply(method, edits)
+}
+
+/// Keeps the value in `local` wherever it is known and not taken from there.
+fn provide(
+    method: &mut Method<'_>,
+    edits: &mut Edits,
+    expression: &Expression,
+    replaced: &[Use],
+    local: Local,
+) {
+    for Use { node, point, value } in expression.computed.iter().chain(&expression.provided) {
+        if !replaced.iter().any(|replaced| replaced.node == *node) {
+            let set = method.add_node(Opcode::Set, Type::Void, &[*value], Payload::Local(local));
+            edits.insert(*point, set, SourcePos::NONE);
+        }
+    }
+}
+
+/// The roots that compute an expression from locals alone, and put it into one.
+fn make(method: &mut Method<'_>, sample: Node, local: Local) -> Vec<Node> {
+    let mut made: Vec<(Node, Node)> = Vec::new();
+    let mut pending = vec![(sample, false)];
+    while let Some((node, is_ready)) = pending.pop() {
+        if made.iter().any(|(from, _)| *from == node) {
+            continue;
+        }
+        let operands = method.operands(node).to_vec();
+        if !is_ready {
+            pending.push((node, true));
+            pending.extend(operands.iter().map(|operand| (*operand, false)));
+            continue;
+        }
+        let copies: Vec<Node> = operands
+            .iter()
+            .filter_map(|operand| made.iter().find(|(from, _)| from == operand))
+            .map(|(_, to)| *to)
+            .collect();
+        let copy = method.add_node(method.opcode(node), method.ty(node), &copies, method.payload(node));
+        made.push((node, copy));
+    }
+    let value = made.last().map_or(sample, |(_, to)| *to);
+    let set = method.add_node(Opcode::Set, Type::Void, &[value], Payload::Local(local));
+    if method.is_root(value) { vec![value, set] } else { vec![set] }
+}
+
+/// A place before a root, for what is asked of positions.
+fn point(block: Block, position: u32) -> Point {
+    Point { block, position }
+}
+
+/// A table by block.
+type ByBlock<T> = EntityVec<Block, T>;
