@@ -28,10 +28,10 @@ use std::collections::BinaryHeap;
 
 use smallvec::SmallVec;
 
-use super::Applied;
 use super::lists::Source;
-use super::plan::{Plan, constant, known_target, raised_in, reached_order, same_handlers};
+use super::plan::{Plan, constant, known_target, raised_in, same_handlers};
 use super::split::Map;
+use super::{Applied, finish};
 use crate::builder::{Builder, Folding, MAX_EXTENSION_DEPTH, Stretch};
 use crate::cfg::reached_handlers;
 use crate::effects::raises;
@@ -156,66 +156,9 @@ fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, 
         Ok(method) => method,
         Err(error) => unreachable!("a copy of {} builds what was built: {error}", old.id()),
     };
-    drop_unread_locals(&mut method, &mut applied);
-    finish_order(&mut method, &mut applied);
+    finish::drop_unread_locals(&mut method, &mut applied);
+    finish::order_blocks(&mut method, &mut applied);
     (method, applied, has_folded)
-}
-
-/// Drops locals that nobody reads any more since heads were joined, and their sets.
-fn drop_unread_locals(method: &mut Method<'_>, applied: &mut Applied) {
-    let mut kept = EntityVec::filled(false, method.locals().len());
-    for local in method.locals().take(method.param_count()) {
-        kept[local] = true;
-    }
-    let mut unread = EntityVec::filled(true, method.locals().len());
-    for node in method.nodes() {
-        if method.opcode(node) == Opcode::Entry
-            && let Payload::Local(local) = method.payload(node)
-        {
-            (kept[local], unread[local]) = (true, false);
-        }
-    }
-    let is_unread = |method: &Method<'_>, root: &Root| match method.payload(root.node) {
-        Payload::Local(local) => unread[local],
-        _ => false,
-    };
-    for block in method.blocks() {
-        let roots = method.roots(block);
-        if roots.iter().any(|root| is_unread(method, root)) {
-            let (dropped, left): (Vec<Root>, Vec<Root>) =
-                roots.iter().partition(|root| is_unread(method, root));
-            method.set_roots(block, &left);
-            for root in dropped {
-                method.replace_node(root.node, Opcode::Dead, &[], Payload::None);
-            }
-        }
-    }
-    if kept.values().all(|kept| *kept) {
-        return;
-    }
-    let places = method.retain_locals(&kept);
-    for old in applied.locals.keys() {
-        applied.locals[old] = applied.locals[old].and_then(|local| places[local]);
-    }
-}
-
-/// Puts the blocks into reverse post-order.
-fn finish_order(method: &mut Method<'_>, applied: &mut Applied) {
-    if method.block_count() == 0 {
-        return;
-    }
-    let order = reached_order(method);
-    let mut places = EntityVec::filled(None, method.block_count());
-    for (index, block) in order.iter().enumerate() {
-        places[*block] = Some(Block::new(index));
-    }
-    let is_sorted = order.len() == method.block_count() && order.is_sorted();
-    if !is_sorted {
-        method.reorder_blocks(&order);
-        for old in applied.blocks.keys() {
-            applied.blocks[old] = applied.blocks[old].and_then(|block| places[block]);
-        }
-    }
 }
 
 impl Copy<'_, '_, '_> {
@@ -520,7 +463,13 @@ impl Copy<'_, '_, '_> {
             return self.builder.method_mut().add_node(Opcode::Dead, ty, &[], Payload::None);
         }
         let payload = self.payload(old.payload(node));
-        self.builder.emit(opcode, ty, operands, payload)
+        let before = self.builder.method().node_count();
+        let new = self.builder.emit(opcode, ty, operands, payload);
+        debug_assert!(
+            new.index() < before || !self.builder.method().is_root(new),
+            "{node}, `{opcode}`, floats because of what its divisor is, and so it must stay"
+        );
+        new
     }
 
     /// What a local holds at the head of the old extended block in hand.

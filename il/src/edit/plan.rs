@@ -14,7 +14,7 @@
 use super::lists::Source;
 use crate::cfg::reached_handlers;
 use crate::effects::{effects, raises};
-use crate::entity::{Entity, EntityVec};
+use crate::entity::EntityVec;
 use crate::method::{Block, Local, Method, Node, Payload};
 use crate::module::Module;
 use crate::opcode::{Opcode, Properties};
@@ -275,31 +275,4 @@ fn has_effect(module: &Module, method: &Method<'_>, node: Node) -> bool {
 pub(super) fn same_handlers(method: &Method<'_>, left: Block, right: Block) -> bool {
     method.block(left).handlers == method.block(right).handlers
         || method.handlers(left) == method.handlers(right)
-}
-
-/// All blocks that are reached, in reverse post-order by their terminators and handlers as they are.
-pub(super) fn reached_order(method: &Method<'_>) -> Vec<Block> {
-    let blocks = method.block_count();
-    let entry = Block::new(0);
-    let edges = |block: Block| {
-        let mut edges = method.successors(block).to_vec();
-        edges.extend(method.handlers(block).iter().map(|handler| handler.block));
-        edges
-    };
-    let mut order = Vec::with_capacity(blocks);
-    let mut seen = EntityVec::filled(false, blocks);
-    seen[entry] = true;
-    let mut stack = vec![(entry, edges(entry))];
-    while let Some((block, left)) = stack.last_mut() {
-        match left.pop() {
-            None => {
-                order.push(*block);
-                stack.pop();
-            }
-            Some(next) if !std::mem::replace(&mut seen[next], true) => stack.push((next, edges(next))),
-            Some(_) => {}
-        }
-    }
-    order.reverse();
-    order
 }
