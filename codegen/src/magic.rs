@@ -8,7 +8,8 @@
 //! does; most divisors need only `N`. Source: T. Granlund and P. L. Montgomery, "Division by Invariant Integers using
 //! Multiplication" (1994), and H. S. Warren, "Hacker's Delight", chapter 10.
 //!
-//! The plans are plain data, so that the tests can carry them out on all 8-bit numbers.
+//! The plans are plain data, so that the tests can carry them out: on all 8-bit numbers, and for every divisor of 16 bits on
+//! the dividends between which both the quotient and what is computed stay the same or cannot but agree.
 
 /// How to divide unsigned `N`-bit numbers by a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,31 @@ mod tests {
             for x in i8::MIN..=i8::MAX {
                 let quotient = x.wrapping_div(divisor);
                 assert_eq!(divide_signed(plan, x.into(), 8), quotient.into(), "{x} / {divisor} by {plan:?}");
+            }
+        }
+    }
+
+    /// What is computed never falls as the dividend grows, apart from the step at zero, and nor does the quotient. Where they agree at both
+    /// ends of a stretch of dividends with one quotient, they agree between.
+    #[test]
+    fn every_divisor_of_16_bits() {
+        for divisor in 1..=u64::from(u16::MAX) {
+            let plan = unsigned(divisor, 16);
+            for first in (0..=u64::from(u16::MAX)).step_by(divisor as usize) {
+                for x in [first, (first + divisor - 1).min(u16::MAX.into())] {
+                    assert_eq!(divide_unsigned(plan, x, 16), x / divisor, "{x} / {divisor} by {plan:?}");
+                }
+            }
+        }
+        for divisor in (i16::MIN..=i16::MAX).filter(|divisor| *divisor != 0) {
+            let plan = signed(divisor.into(), 16);
+            let stretch = i64::from(divisor.unsigned_abs());
+            for first in (0..=i64::from(u16::MAX) / 2 + 1).step_by(stretch as usize) {
+                for x in [first, first + stretch - 1, -first, -first - stretch + 1] {
+                    let x = x.clamp(i16::MIN.into(), i16::MAX.into());
+                    let quotient = (x as i16).wrapping_div(divisor);
+                    assert_eq!(divide_signed(plan, x, 16), quotient.into(), "{x} / {divisor} by {plan:?}");
+                }
             }
         }
     }
