@@ -45,7 +45,7 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
             quietly(|| bisect_wasm(matches, &name, bytes, &strategy))?
         }
     };
-    let mut out = Output::standard();
+    let mut out = Output::chosen(matches.value("--output"))?;
     out.put(&sentence(&name, &strategy, &found))?;
     out.finish()?;
     if found.guilty.is_some() { Err(Failure::Reported) } else { Ok(()) }

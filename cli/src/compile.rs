@@ -1,6 +1,5 @@
 //! `dagwood compile`: what the compiler makes of a file, at each of its stages.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bumpalo::Bump;
@@ -59,10 +58,7 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     let mut compiler = Compiler::new(Arc::new(target));
     compiler.set_listing(Listing::On);
     // Opened only now, so that a mistake above leaves the file as it was.
-    let mut out = match matches.value("--output") {
-        Some(path) => Output::file(Path::new(path))?,
-        None => Output::standard(),
-    };
+    let mut out = Output::chosen(matches.value("--output"))?;
     if stage == Stage::Il && wanted.is_none() {
         out.put(&methods.declarations())?;
     }

@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
@@ -146,10 +145,7 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     let arena = Bump::new();
     let mut methods = Methods::open(&mut loaded, &arena, Polls::Off)?;
     let selected = methods.select(function)?;
-    let mut out = match matches.value("--output") {
-        Some(path) => Output::file(Path::new(path))?,
-        None => Output::standard(),
-    };
+    let mut out = Output::chosen(matches.value("--output"))?;
     if wanted.il && function.is_none() {
         out.put(&methods.declarations())?;
     }

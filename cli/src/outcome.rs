@@ -79,6 +79,8 @@ impl<'m> Trial<'m> {
         }
         let mut limits = Limits::read(matches)?;
         limits.fuel = limits.fuel.or(Some(FUEL));
+        // What runs has had its passes.
+        limits.strategy = None;
         let options = Options { verify: Verify::Each, remarks: Remarks::On, ..Options::default() };
         let engine = if matches.has("--native") { Engine::Native } else { Engine::Interpreter };
         Ok(Trial { strategy, options, engine, limits, command, invoke, arguments })

@@ -11,7 +11,6 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use bumpalo::Bump;
 use dagwood_il::edit::Edits;
@@ -70,10 +69,7 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     if trials >= MAX_TRIALS {
         say(&format!("{name}: stopped after {trials} trials; it may get smaller still"));
     }
-    let mut out = match matches.value("--output") {
-        Some(path) => Output::file(Path::new(path))?,
-        None => Output::standard(),
-    };
+    let mut out = Output::chosen(matches.value("--output"))?;
     out.put(&reduced)?;
     out.finish()
 }

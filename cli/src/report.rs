@@ -5,6 +5,7 @@
 //! contents put into a message cannot move the cursor, change colours or fill the screen: control characters are
 //! replaced, and long lines cut.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -119,8 +120,13 @@ impl Output {
         }
     }
 
+    /// The file that is asked for, else standard output.
+    pub(crate) fn chosen(path: Option<&OsStr>) -> Result<Output, Failure> {
+        path.map_or_else(|| Ok(Output::standard()), |path| Output::file(Path::new(path)))
+    }
+
     /// A file, which is made anew.
-    pub(crate) fn file(path: &Path) -> Result<Output, Failure> {
+    fn file(path: &Path) -> Result<Output, Failure> {
         let name = path.display().to_string();
         match File::create(path) {
             Ok(file) => Ok(Output { name, writer: Box::new(BufWriter::with_capacity(BUFFER, file)) }),

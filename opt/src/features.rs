@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use dagwood_il::opcode::PayloadKind;
+use dagwood_il::opcode::{PayloadKind, Row, TABLE};
 use dagwood_il::{Method, Properties};
 
 /// A set of features.
@@ -84,7 +84,10 @@ impl Features {
             found.note(data.handlers.is_some(), Features::HANDLERS);
             found.note(method.successors(block).iter().any(|to| *to <= block), Features::LOOPS);
             for root in data.roots {
-                found.note_root(method, root.node);
+                let opcode = method.opcode(root.node);
+                found = found.union(BY_OPCODE[opcode as usize]);
+                let divides = opcode.has(Properties::ROOT_UNLESS_PROVEN);
+                found.note(divides && method.is_root(root.node), Features::CHECKS);
             }
         }
         found.note(heads > 1, Features::HEADS);
@@ -97,23 +100,47 @@ impl Features {
         }
     }
 
-    fn note_root(&mut self, method: &Method<'_>, node: dagwood_il::Node) {
-        let row = method.opcode(node).row();
-        let is_call = row.has(Properties::CALLS);
+    /// Those of a root with this row; that it may raise unless proven not to is asked of the root itself.
+    const fn of_row(row: &Row) -> Features {
         let chooses = matches!(row.payload, PayloadKind::Branch | PayloadKind::Switch);
-        self.note(chooses, Features::BRANCHES);
-        self.note(row.payload == PayloadKind::Switch, Features::SWITCHES);
-        self.note(row.has(Properties::READS), Features::LOADS);
-        self.note(row.has(Properties::WRITES), Features::STORES);
-        let is_check = row.payload == PayloadKind::Raise || !row.raises.is_empty() && method.is_root(node);
-        self.note(is_check && !is_call && !row.has(Properties::TERMINATES), Features::CHECKS);
-        self.note(is_call, Features::CALLS);
-        self.note(row.has(Properties::ALLOCATES), Features::ALLOCATIONS);
-        self.note(row.has(Properties::SYNCHRONISES), Features::SYNCHRONISATION);
-        self.note(row.has(Properties::LEAVES), Features::GUARDS);
-        self.note(row.payload == PayloadKind::Local && row.has(Properties::ROOT), Features::SETS);
+        let goes_on = !row.has(Properties::CALLS) && !row.has(Properties::TERMINATES);
+        let raises = matches!(row.payload, PayloadKind::Raise) || !row.raises.is_empty();
+        let is_proven_elsewhere = row.has(Properties::ROOT_UNLESS_PROVEN);
+        let sets = matches!(row.payload, PayloadKind::Local) && row.has(Properties::ROOT);
+        let all = [
+            (chooses, Features::BRANCHES),
+            (matches!(row.payload, PayloadKind::Switch), Features::SWITCHES),
+            (row.has(Properties::READS), Features::LOADS),
+            (row.has(Properties::WRITES), Features::STORES),
+            (raises && goes_on && !is_proven_elsewhere, Features::CHECKS),
+            (row.has(Properties::CALLS), Features::CALLS),
+            (row.has(Properties::ALLOCATES), Features::ALLOCATIONS),
+            (row.has(Properties::SYNCHRONISES), Features::SYNCHRONISATION),
+            (row.has(Properties::LEAVES), Features::GUARDS),
+            (sets, Features::SETS),
+        ];
+        let mut found = Features::NONE;
+        let mut i = 0;
+        while i < all.len() {
+            if all[i].0 {
+                found = found.union(all[i].1);
+            }
+            i += 1;
+        }
+        found
     }
 }
+
+/// The features of each opcode's roots.
+const BY_OPCODE: [Features; TABLE.len()] = {
+    let mut features = [Features::NONE; TABLE.len()];
+    let mut i = 0;
+    while i < TABLE.len() {
+        features[i] = Features::of_row(&TABLE[i]);
+        i += 1;
+    }
+    features
+};
 
 /// The names, with commas; `nothing` for none.
 impl fmt::Display for Features {

@@ -212,4 +212,45 @@ mod tests {
             assert!(failure.to_string().contains(expected), "{failure}");
         }
     }
+
+    /// A body that returns at once.
+    fn empty<'a>(module: &Module, id: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError> {
+        let mut b = Builder::new(arena, module, id, Folding::On);
+        let entry = b.block();
+        b.switch_to(entry);
+        b.ret(&[]);
+        Ok(b.finish()?)
+    }
+
+    #[test]
+    fn a_pass_that_panics_is_an_error_with_its_name_and_a_limit_counts_over_methods() {
+        fn insist(method: &mut Method<'_>, cx: &mut dagwood_opt::PassCx<'_>) -> dagwood_opt::Changed {
+            let entry = method.blocks().next().expect("a method has a block");
+            assert!(cx.allows(entry, || "insisted".into()), "it must be allowed");
+            dagwood_opt::Changed::No
+        }
+        static INSIST: &[dagwood_opt::Row] = &[dagwood_opt::Row {
+            pass: dagwood_opt::Pass { name: "insist", summary: "a test", run: insist },
+            when: dagwood_opt::When::Always,
+            why: "a test",
+        }];
+        static STRATEGY: Strategy = Strategy {
+            name: "insisting",
+            why: "a test",
+            work_per_node: 1,
+            work_per_cycle: 1,
+            rows: std::borrow::Cow::Borrowed(INSIST),
+        };
+        let mut module = Module::new();
+        let [first, second] = ["first", "second"].map(|name| module.declare_method(name, &[], &[]));
+        let target = Target::new(Features::Baseline, dagwood_codegen::Verify::On).expect("a known machine");
+        let mut compiler = Compiler::new(Arc::new(target), &STRATEGY, Verify::On);
+        compiler.set_optimizer(dagwood_opt::Options { rewrite_limit: Some(1), ..Default::default() });
+        let bodies = bodies(|id, arena| empty(&module, id, arena));
+        assert!(compiler.compile(&module, first, &bodies).is_ok(), "the first rewrite is allowed");
+        let failure = compiler.compile(&module, second, &bodies).expect_err("the second is not");
+        let text = failure.to_string();
+        assert!(text.contains("pass `insist` on @second: it panicked: it must be allowed"), "{text}");
+        assert!(matches!(failure, CompileFailure::Optimizer(_)));
+    }
 }

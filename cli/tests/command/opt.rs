@@ -103,5 +103,5 @@ fn reduce_keeps_what_makes_a_command_fail_and_little_else() {
     dagwood(&["reduce", "--passes", "mark_cold", "--command", command, "-o", small, &source]).well();
     let text = std::fs::read_to_string(small).expect("it was written");
     dagwood(&["check", small]).well();
-    assert!(text.matches("b0:").count() == 1 && text.lines().count() <= 13, "{text}");
+    assert!(text.matches("\nb0:").count() == 1 && text.lines().count() <= 13, "{text}");
 }
