@@ -179,8 +179,7 @@ pub fn run_il_until(
         guards = guards.saturating_sub(u64::from(site.method == method));
         !is_left
     });
-    let values = args.iter().zip(program.methods()[method].param_types());
-    let values: Vec<_> = values.map(|(arg, ty)| arg.lowered(ty)).collect();
+    let values: Vec<_> = args.iter().map(|arg| arg.to_il()).collect();
     let mut interpreter = Interpreter::new(interp::Program { module, bodies: &find });
     let budget = interp::Limits { fuel: limits.fuel, depth: limits.depth, ..interp::Limits::default() };
     let at = |entry: &interp::TraceEntry| (entry.method, entry.position.0 as usize);

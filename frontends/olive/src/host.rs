@@ -41,9 +41,14 @@ impl Value {
         }
     }
 
-    /// The value as one of the IL, of a type.
-    pub fn lowered(self, ty: Type) -> il::eval::Value {
-        il::eval::Value::from_bits(ty.lowered(), self.bits())
+    /// The value as one of the IL.
+    pub fn to_il(self) -> il::eval::Value {
+        match self {
+            Value::Int(value) => il::eval::Value::i32(value),
+            Value::Long(value) => il::eval::Value::i64(value),
+            Value::Double(value) => il::eval::Value::f64(value),
+            Value::Ref(object) => il::eval::Value::reference(object),
+        }
     }
 
     /// The bits, with zeros above those of an `int`.

@@ -126,6 +126,9 @@ fn programs_are_text_of_the_il_that_can_be_read_again() {
     let methods: Vec<_> = lowering.module().methods.keys().map(lower).collect();
     let text = print_module(lowering.module(), &methods.iter().collect::<Vec<_>>());
     let parsed = parse(&text, &arena).unwrap_or_else(|error| panic!("{error}"));
+    for body in &parsed.bodies {
+        verify(&parsed.module, &body.method).unwrap_or_else(|errors| panic!("{errors:?}"));
+    }
     let methods: Vec<_> = parsed.bodies.iter().map(|body| &body.method).collect();
     assert_eq!(print_module(&parsed.module, &methods), text);
 }

@@ -28,7 +28,7 @@ pub(super) struct Reader<'a, 's, 'd> {
     pub(super) slots: Names<'s>,
     /// The nodes that have names.
     pub(super) values: IndexMap<Cow<'s, str>, Node>,
-    /// The one node of all `dead` operands.
+    /// The node of the `dead` operands of the block in hand: a node is of one extended block.
     pub(super) dead: Option<Node>,
     /// Operands of virtual objects that stand below them.
     pub(super) forward: Vec<Forward<'s>>,
@@ -228,6 +228,7 @@ impl<'a, 's> Reader<'a, 's, '_> {
                     return self.cursor.expect_line_end();
                 }
                 current = Some(self.block_line()?);
+                self.dead = None;
             } else if current.is_some() {
                 roots.extend(self.line()?);
             } else {

@@ -75,12 +75,11 @@ impl<H: interp::Host> Host for Memory<'_, H> {
 
     fn native(
         &mut self,
-        program: &Program,
+        _: &Program,
         native: NativeId,
         args: &[Value],
     ) -> Result<Option<Value>, RaiseKind> {
-        let types = &program.natives()[native].shape.params;
-        let args: Vec<_> = args.iter().zip(types).map(|(arg, ty)| arg.lowered(*ty)).collect();
+        let args: Vec<_> = args.iter().map(|arg| arg.to_il()).collect();
         let results = self.host.native(native, 0, &args).map_err(|raised| raised.kind)?;
         Ok(results.first().map(|value| Value::from_bits(value.ty(), value.low())))
     }
