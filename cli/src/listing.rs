@@ -310,6 +310,7 @@ fn name_of(module: &Module, target: RelocTarget) -> String {
         RelocTarget::Symbol(id) => {
             format!("@{}", module.symbols.get(id).map_or_else(missing, |data| data.name.clone()))
         }
+        RelocTarget::Description(kind) => format!("{kind:?}"),
         RelocTarget::Helper(helper) => format!("{helper:?}"),
         RelocTarget::Own => "code".to_owned(),
     }

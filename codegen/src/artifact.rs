@@ -20,6 +20,7 @@
 //! before the end of its window. A [`Site`] whose return offset is the end of a window belongs to that call, and its return
 //! address is then the one that was chosen. All other sites' return addresses are as compiled.
 
+use dagwood_il::layout::ObjectKind;
 use dagwood_il::{ClassId, KindSet, MethodId, NativeId, RaiseKind, SourcePos, SymbolId};
 
 /// Relocatable machine code with the metadata of one compiled method or stub.
@@ -43,6 +44,9 @@ pub struct Artifact {
     pub sites: Vec<Site>,
     /// The handlers that sites refer to; a site names a range of this list.
     pub handlers: Vec<Landing>,
+    /// Where frames have references, as distances below the frame pointer in bytes; a site's [`ReferenceMap`] is a range of this
+    /// list.
+    pub references: Vec<u32>,
     /// The bytes of stack that one activation takes, return address and saved frame pointer included.
     pub frame_size: u32,
     /// How its registers were allocated.
@@ -127,6 +131,8 @@ pub enum RelocTarget {
     Helper(Helper),
     /// The storage of a static symbol.
     Symbol(SymbolId),
+    /// The description of a class or of a kind of array, laid out as [`dagwood_il::layout::description`] says.
+    Description(ObjectKind),
     /// The artifact's own code.
     Own,
 }
@@ -146,9 +152,16 @@ pub enum Helper {
     /// [`NativeWord`](dagwood_il::layout::NativeWord); arguments are in the buffer's slots, results come back in the same
     /// slots. Unwinds from the call's site if the native function raised.
     CallNative,
-    /// No parameters; keeps every register but the flags, of vectors the low 128 bits: what a poll does when it is asked to
-    /// stop; may unwind from the call's site.
+    /// `preserve_all`, no parameters; keeps every register but the flags, of vectors the low 128 bits: what a poll does when it is
+    /// asked to stop; may unwind from the call's site.
     Poll,
+    /// `system_v` `(description: i64, length: i64) -> i64`: makes an object of the class or kind of array that is described, zero but
+    /// for its header, whatever that takes; the length of an array is not negative. Unwinds from the call's site if memory is
+    /// used up.
+    Allocate,
+    /// `system_v` `(description: i64, class: i64) -> i32`: whether objects with the first description are of the class that the second
+    /// one describes.
+    InstanceOf,
     /// `system_v` `(destination, source, bytes)`: copies, overlapping allowed.
     MemoryCopy,
     /// `system_v` `(destination, byte: i32, bytes)`: fills.
@@ -204,6 +217,18 @@ pub struct Site {
     pub handlers_first: u32,
     /// How many handlers.
     pub handlers_count: u16,
+    /// Where the frame has references while it waits here, if objects may move meanwhile.
+    pub references: Option<ReferenceMap>,
+}
+
+/// The references of a frame while it waits at a site: `references[first .. first + count]` of the artifact. They are all that the
+/// frame uses of references when it goes on; it reads them again, so whoever moves an object changes them there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReferenceMap {
+    /// The first.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
 }
 
 /// A handler in compiled code. It is entered with the exception object in `rax` and

@@ -127,6 +127,7 @@ mod tests {
             frame_offset: 0,
             handlers_first: 0,
             handlers_count: 0,
+            references: None,
         };
         Artifact { code, sites: vec![site], ..Artifact::default() }
     }

@@ -58,6 +58,7 @@ impl Compiler {
         let allocation = generate(&self.target, &mut self.context, Some(method.id()))?;
         let origin = Origin {
             method: Some(method),
+            module: Some(module),
             positions: &self.tables.positions,
             catches: &self.tables.catches,
             has_loops: self.tables.has_loops,
@@ -87,8 +88,14 @@ impl Compiler {
         self.context.clear();
         shim::build(&mut self.context.func, signature);
         generate(&self.target, &mut self.context, None)?;
-        let origin =
-            Origin { method: None, positions: &[], catches: &[], has_loops: false, wants_listing: false };
+        let origin = Origin {
+            method: None,
+            module: None,
+            positions: &[],
+            catches: &[],
+            has_loops: false,
+            wants_listing: false,
+        };
         finish(&self.context, &origin, None)
     }
 

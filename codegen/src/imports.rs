@@ -10,6 +10,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::CallConv;
 use dagwood_il::entity::Entity;
+use dagwood_il::layout::ObjectKind;
 use dagwood_il::{MethodId, Module, NativeId, Signature, SignatureId, SymbolId};
 
 use crate::artifact::{FloatWidth, Helper, RelocTarget, Rounding};
@@ -21,13 +22,16 @@ const HELPER: u32 = 2;
 const SYMBOL: u32 = 3;
 /// A method whose address is a value.
 const METHOD_ADDRESS: u32 = 4;
+const DESCRIPTION: u32 = 5;
 
 /// Every helper, by its number in Cranelift's names.
-const HELPERS: [Helper; 19] = [
+const HELPERS: [Helper; 21] = [
     Helper::RaiseSite,
     Helper::Throw,
     Helper::CallNative,
     Helper::Poll,
+    Helper::Allocate,
+    Helper::InstanceOf,
     Helper::MemoryCopy,
     Helper::MemoryFill,
     Helper::MemoryCompare,
@@ -53,6 +57,7 @@ pub(crate) fn target(name: &UserExternalName) -> Option<RelocTarget> {
         NATIVE => RelocTarget::Native(NativeId::new(index)),
         HELPER => RelocTarget::Helper(*HELPERS.get(index)?),
         SYMBOL => RelocTarget::Symbol(SymbolId::new(index)),
+        DESCRIPTION => RelocTarget::Description(ObjectKind::decode(name.index)?),
         _ => return None,
     })
 }
@@ -83,6 +88,8 @@ fn helper_signature(helper: Helper, convention: CallConv) -> ClifSignature {
     let (params, results): (&[_], &[_]) = match helper {
         Helper::RaiseSite | Helper::Poll => (&[], &[]),
         Helper::Throw => (&[I64], &[]),
+        Helper::Allocate => (&[I64, I64], &[I64]),
+        Helper::InstanceOf => (&[I64, I64], &[I32]),
         Helper::CallNative | Helper::MemoryCopy => (&[I64, I64, I64], &[]),
         Helper::MemoryFill => (&[I64, I32, I64], &[]),
         Helper::MemoryCompare => (&[I64, I64, I64], &[I32]),
@@ -168,6 +175,7 @@ pub(crate) struct Imports {
     methods: [Sparse<FuncRef>; 3],
     signatures: Sparse<SigRef>,
     symbols: Sparse<GlobalValue>,
+    descriptions: Sparse<GlobalValue>,
     helpers: Sparse<FuncRef>,
 }
 
@@ -176,6 +184,7 @@ impl Imports {
         self.methods.iter_mut().for_each(Sparse::clear);
         self.signatures.clear();
         self.symbols.clear();
+        self.descriptions.clear();
         self.helpers.clear();
     }
 
@@ -216,24 +225,37 @@ impl Imports {
         let is_raising = matches!(helper, Helper::RaiseSite | Helper::Throw);
         let reach = if is_raising || helper == Helper::Poll { Reach::Near } else { Reach::Any };
         let is_tail = handled == Handled::Yes || is_raising;
-        let convention = if is_tail { CallConv::Tail } else { CallConv::SystemV };
+        let convention = match helper {
+            _ if is_tail => CallConv::Tail,
+            // It keeps all registers, so code that is not asked to stop pays for nothing.
+            Helper::Poll => CallConv::PreserveAll,
+            _ => CallConv::SystemV,
+        };
         let signature = func.import_signature(helper_signature(helper, convention));
         self.helpers.set(index, import(func, name(HELPER, number), signature, reach))
     }
 
     pub(crate) fn symbol(&mut self, func: &mut Function, id: SymbolId) -> GlobalValue {
         let index = id.index();
-        self.symbols.get(index).unwrap_or_else(|| {
-            let name = func.declare_imported_user_function(name(SYMBOL, index));
-            let made = func.create_global_value(GlobalValueData::Symbol {
-                name: ExternalName::User(name),
-                offset: 0.into(),
-                colocated: false,
-                tls: false,
-            });
-            self.symbols.set(index, made)
-        })
+        self.symbols.get(index).unwrap_or_else(|| self.symbols.set(index, far(func, name(SYMBOL, index))))
     }
+
+    pub(crate) fn description(&mut self, func: &mut Function, kind: ObjectKind) -> GlobalValue {
+        let index = kind.encode() as usize;
+        let known = self.descriptions.get(index);
+        known.unwrap_or_else(|| self.descriptions.set(index, far(func, name(DESCRIPTION, index))))
+    }
+}
+
+/// The address of something that may be anywhere.
+fn far(func: &mut Function, name: UserExternalName) -> GlobalValue {
+    let name = func.declare_imported_user_function(name);
+    func.create_global_value(GlobalValueData::Symbol {
+        name: ExternalName::User(name),
+        offset: 0.into(),
+        colocated: false,
+        tls: false,
+    })
 }
 
 fn import(func: &mut Function, name: UserExternalName, signature: SigRef, reach: Reach) -> FuncRef {

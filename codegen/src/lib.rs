@@ -19,6 +19,7 @@ mod magic;
 mod place;
 mod shim;
 mod sites;
+mod spill;
 mod ssa;
 mod target;
 mod traps;

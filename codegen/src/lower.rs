@@ -28,23 +28,26 @@ mod convert;
 mod divide;
 mod float;
 mod memory;
+mod object;
 mod shadow;
 
 pub(crate) use check::{POLLED, UNREACHABLE, kind_of};
 
-use cranelift_codegen::cursor::{Cursor, FuncCursor};
+use cranelift_codegen::cursor::{Cursor, CursorPosition, FuncCursor};
 use cranelift_codegen::entity::packed_option::ReservedValue;
 use cranelift_codegen::ir::{self, InsertBuilder, InstBuilder, SourceLoc, Value, types};
 use dagwood_il::entity::Entity;
+use dagwood_il::layout::ObjectKind;
 use dagwood_il::{
     Block, Cfg, ClassId, Frequency, KindSet, Method, Module, Node, Opcode, Payload, Properties, SourcePos,
-    Type,
+    Type, effects,
 };
 
 use crate::back_edges;
 use crate::error::CompileError;
 use crate::imports::Imports;
 use crate::place::{Placement, is_cheap};
+use crate::spill::{self, MAX_LIVE, References};
 use crate::ssa::{Binding, Locals, MAX_BLOCK_PARAMS, MAX_EDGE_VALUES};
 use crate::target::Target;
 use shadow::Shadow;
@@ -89,6 +92,7 @@ pub(crate) struct Tables {
     pub(crate) positions: Vec<SourcePos>,
     /// By tag.
     pub(crate) catches: Vec<Catch>,
+    references: References,
     /// Whether some block is reached from itself.
     pub(crate) has_loops: bool,
 }
@@ -137,6 +141,10 @@ pub(crate) struct Lower<'l, 'm, 'a> {
     slot_offsets: Vec<u32>,
     /// The stack slot through which natives get their arguments.
     buffer: Option<ir::StackSlot>,
+    /// Whether there is a value that is a reference.
+    has_references: bool,
+    /// Whether objects may move while the root being lowered calls.
+    moves_objects: bool,
 }
 
 type Result<T> = std::result::Result<T, CompileError>;
@@ -165,6 +173,7 @@ pub(crate) fn lower(
     tables.positions.clear();
     tables.positions.resize(method.node_count(), SourcePos::NONE);
     tables.catches.clear();
+    tables.references.clear();
     tables.imports.clear();
     tables.has_loops = back_edges::has_loops(&cfg);
     let lower = Lower {
@@ -183,8 +192,17 @@ pub(crate) fn lower(
         shadow: None,
         slot_offsets: Vec::new(),
         buffer: None,
+        has_references: has_references(method),
+        moves_objects: false,
     };
     lower.run()
+}
+
+/// Whether a method has values that are references.
+fn has_references(method: &Method<'_>) -> bool {
+    let mut types =
+        method.locals().map(|local| method.local(local).ty).chain(method.nodes().map(|node| method.ty(node)));
+    types.any(|ty| ty == Type::Ref)
 }
 
 /// Cranelift's type for a value.
@@ -228,7 +246,20 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
                 pending[first..].reverse();
             }
         }
-        Ok(())
+        self.spill()
+    }
+
+    /// Gives references their places in the frame.
+    fn spill(&mut self) -> Result<()> {
+        if !self.has_references {
+            return Ok(());
+        }
+        let references = self.method.nodes().filter(|node| self.method.ty(*node) == Type::Ref);
+        let values = references.map(|node| self.tables.slots[node.index()].value);
+        self.tables.references.values.extend(values.filter(|value| *value != no_value()));
+        self.cursor.set_position(CursorPosition::Nowhere);
+        let spilled = spill::spill(self.cursor.func, &self.tables.references);
+        spilled.ok_or_else(|| self.limit("blocks that references are live through", MAX_LIVE))
     }
 
     // ---- blocks ----
@@ -307,10 +338,16 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
                 func.layout.set_cold(clif);
             }
             let method = self.method;
+            let references = &mut self.tables.references.values;
             self.tables
                 .locals
                 .begin_head(func, block, |func, local| {
-                    func.dfg.append_block_param(clif, clif_type(method.local(local).ty))
+                    let ty = method.local(local).ty;
+                    let param = func.dfg.append_block_param(clif, clif_type(ty));
+                    if ty == Type::Ref {
+                        references.push(param);
+                    }
+                    param
                 })
                 .ok_or_else(|| self.limit("locals live in one block", MAX_BLOCK_PARAMS))?;
         }
@@ -463,6 +500,7 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
             (_, Payload::Const(bits)) => self.iconst(clif_type(self.method.ty(node)), bits),
             (_, Payload::Symbol(symbol)) => self.symbol_address(symbol),
             (_, Payload::Method(method)) => self.method_address(method),
+            (_, Payload::Class(class)) => self.description(ObjectKind::Object(class)),
             (_, Payload::Slot(slot)) => self.slot_address(slot),
             _ => self.context,
         }
@@ -517,6 +555,7 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
         }
         self.at(node);
         let opcode = self.method.opcode(node);
+        self.moves_objects = opcode.has(Properties::YIELDS) && effects(self.module, self.method, node).yields;
         let value = match opcode {
             Opcode::Set => {
                 let Payload::Local(local) = self.method.payload(node) else {
@@ -555,7 +594,18 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
             | Opcode::UMulChecked => self.checked_arithmetic(node)?,
             Opcode::SDivChecked => self.checked_division(node)?,
             Opcode::FloatToSIntChecked | Opcode::FloatToUIntChecked => self.checked_conversion(node)?,
-            Opcode::Call | Opcode::CallIndirect | Opcode::CallNative => match self.call(node)? {
+            Opcode::CastCheck => self.cast(node)?,
+            Opcode::StoreCheck => self.store_check(node)?,
+            Opcode::InstanceOf => self.instance_of(node)?,
+            Opcode::New | Opcode::NewArray | Opcode::NewObjectArray => self.allocate(node)?,
+            Opcode::ArrayLength => self.array_length(node),
+            Opcode::ClassOf => self.class_of(node),
+            Opcode::MonitorEnter | Opcode::MonitorExit => return self.monitor(node),
+            Opcode::Call
+            | Opcode::CallIndirect
+            | Opcode::CallVirtual
+            | Opcode::CallInterface
+            | Opcode::CallNative => match self.call(node)? {
                 Some(value) => value,
                 None => return Ok(()),
             },

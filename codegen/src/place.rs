@@ -189,7 +189,11 @@ pub(crate) fn is_cheap(method: &Method<'_>, node: Node) -> bool {
             matches!(method.payload(node), Payload::Const(_))
                 && !matches!(method.ty(node), Type::F32 | Type::F64)
         }
-        Opcode::Context | Opcode::SymbolAddress | Opcode::MethodAddress | Opcode::SlotAddress => true,
+        Opcode::Context
+        | Opcode::SymbolAddress
+        | Opcode::MethodAddress
+        | Opcode::ClassAddress
+        | Opcode::SlotAddress => true,
         _ => false,
     }
 }

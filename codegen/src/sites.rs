@@ -3,15 +3,17 @@
 //! Every instruction carries its node's index as its location, so a call's return address leads to the node, and the node
 //! to its position in the source and to what it raises. Landings carry their number in the list of what they catch.
 
+use std::collections::BTreeMap;
+
 use cranelift_codegen::binemit::Reloc as ClifReloc;
 use cranelift_codegen::ir::{ExternalName, Function};
 use cranelift_codegen::{
     CompiledCode, Final, FinalizedMachExceptionHandler, FinalizedRelocTarget, MachSrcLoc,
 };
 use dagwood_il::entity::Entity;
-use dagwood_il::{Method, Node, Opcode, Payload, RaiseKind, SourcePos};
+use dagwood_il::{Method, Module, Node, Opcode, Payload, Properties, RaiseKind, SourcePos, effects};
 
-use crate::artifact::{Artifact, Landing, ListingLine, Reloc, RelocKind, RelocTarget, Site};
+use crate::artifact::{Artifact, Landing, ListingLine, ReferenceMap, Reloc, RelocKind, RelocTarget, Site};
 use crate::back_edges;
 use crate::calls::Windows;
 use crate::imports;
@@ -22,6 +24,8 @@ use crate::traps;
 pub(crate) struct Origin<'o, 'a> {
     /// The method; none for a shim.
     pub(crate) method: Option<&'o Method<'a>>,
+    /// What it is declared in.
+    pub(crate) module: Option<&'o Module>,
     /// By node: where in the source it stands, for roots.
     pub(crate) positions: &'o [SourcePos],
     /// What the handlers catch, by tag.
@@ -129,6 +133,7 @@ fn collect_sites(
     artifact: &mut Artifact,
 ) -> Result<(), String> {
     let locations = compiled.buffer.get_srclocs_sorted();
+    let mut maps = Maps::new(compiled, origin);
     for call in compiled.buffer.call_sites() {
         let location = location_of(locations, call.ret_addr - 1);
         let first = artifact.handlers.len();
@@ -146,9 +151,48 @@ fn collect_sites(
             frame_offset: call.frame_offset.unwrap_or(0),
             handlers_first: first as u32,
             handlers_count: (artifact.handlers.len() - first) as u16,
+            references: maps.of(call.ret_addr, location, &mut artifact.references),
         });
     }
     Ok(())
+}
+
+/// The maps of a method's references, as Cranelift made them.
+struct Maps<'c, 'o, 'a> {
+    compiled: &'c CompiledCode,
+    origin: &'o Origin<'o, 'a>,
+    /// How far above the end of the frame the frame pointer leads.
+    frame: u32,
+    /// Those that were made, by what they list: many sites have the same.
+    known: BTreeMap<Vec<u32>, ReferenceMap>,
+}
+
+impl<'c, 'o, 'a> Maps<'c, 'o, 'a> {
+    fn new(compiled: &'c CompiledCode, origin: &'o Origin<'o, 'a>) -> Self {
+        let frame = compiled.buffer.frame_layout().map_or(0, |layout| layout.frame_to_fp_offset);
+        Maps { compiled, origin, frame, known: BTreeMap::new() }
+    }
+
+    /// The map of the site with a return address, if objects may move there.
+    fn of(&mut self, return_offset: u32, location: u32, list: &mut Vec<u32>) -> Option<ReferenceMap> {
+        let (method, module) = (self.origin.method?, self.origin.module?);
+        let node = node_of(method, location)?;
+        if !method.opcode(node).has(Properties::YIELDS) || !effects(module, method, node).yields {
+            return None;
+        }
+        let maps = self.compiled.buffer.user_stack_maps();
+        let mut places = Vec::new();
+        if let Ok(index) = maps.binary_search_by_key(&return_offset, |(at, ..)| *at) {
+            places.extend(maps[index].2.entries().map(|(_, offset)| self.frame - offset));
+            places.sort_unstable();
+        }
+        let count = places.len() as u32;
+        Some(*self.known.entry(places).or_insert_with_key(|places| {
+            let first = list.len() as u32;
+            list.extend(places);
+            ReferenceMap { first, count }
+        }))
+    }
 }
 
 /// What a root that always raises, raises.

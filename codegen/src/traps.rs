@@ -25,7 +25,7 @@ use dagwood_il::{Payload, RaiseKind};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use smallvec::SmallVec;
 
-use crate::artifact::{Artifact, Helper, Reloc, RelocKind, RelocTarget, Site};
+use crate::artifact::{Artifact, Helper, ReferenceMap, Reloc, RelocKind, RelocTarget, Site};
 use crate::lower::{POLLED, UNREACHABLE, kind_of};
 use crate::sites::{Locations, Origin, location_of, node_of, owner_of, position_of};
 
@@ -155,6 +155,8 @@ fn emit(trap: &Trap, origin: &Origin<'_, '_>, artifact: &mut Artifact) -> Result
         frame_offset: 0,
         handlers_first: 0,
         handlers_count: 0,
+        // A poll in a method that has references is not a trap.
+        references: is_poll.then(ReferenceMap::default),
     });
     if is_poll {
         let [back] = trap.branches[..] else {

@@ -33,6 +33,7 @@ mod host;
 mod machine;
 mod object;
 mod plan;
+mod references;
 mod regions;
 mod root;
 mod shape;
@@ -48,7 +49,7 @@ use crate::eval::Value;
 use crate::method::Method;
 use crate::module::{MethodId, Module};
 
-pub use host::{Fault, GuardSite, Host, Raised, Values};
+pub use host::{Fault, GuardSite, Host, Raised, References, Values};
 pub use regions::{Native, Regions};
 pub use stop::{Exit, ExitFrame, ExitObject, ExitValue, Invalid, Stop, TraceEntry};
 

@@ -7,7 +7,7 @@
 //!                 +16  the fields of an object, the elements of an array
 //!
 //!   context:  0 thread block's address │ 8 … whatever the program's code keeps there
-//!   thread:   0 stack limit │ 8 poll word │ 16 shadow top │ 24 shadow limit
+//!   thread:   0 stack limit │ 8 poll word │ 16 shadow top │ 24 shadow limit │ 32 object top │ 40 object limit
 //!   buffer:   one 16-byte slot for each argument, and for each result
 //! ```
 //!
@@ -38,6 +38,51 @@ pub mod thread {
     pub const SHADOW_TOP: i32 = 16;
     /// The end of the shadow stack, 8 bytes: a method that would move the top above it raises a stack overflow.
     pub const SHADOW_LIMIT: i32 = 24;
+    /// Where the next object goes, 8 bytes. Code that makes one moves it up by the object's bytes; see [`OBJECT_LIMIT`].
+    pub const OBJECT_TOP: i32 = 32;
+    /// The end of the zeroed memory for objects, 8 bytes: code that would move the top above it calls the runtime instead.
+    pub const OBJECT_LIMIT: i32 = 40;
+}
+
+/// Offsets in the description of a class or of a kind of array, in bytes. Whatever is not listed belongs to the runtime.
+///
+/// ```text
+///   0 runtime's │ 8 element │ 16 display: root … class, else 0 │ 80 interfaces: 8 chains │ 144 methods: one word for each slot
+///                                                                       └─► key, code │ key, code │ 0, code that raises
+/// ```
+pub mod description {
+    use crate::method::Dispatch;
+
+    /// Of an array of objects, the address of its elements' class's description; else zero. 8 bytes.
+    pub const ELEMENT: i32 = 8;
+    /// The addresses of the descriptions of the class's superclasses and of itself, the one without a superclass first; zero
+    /// where there are no more. Of interfaces and arrays, all are zero.
+    pub const DISPLAY: i32 = 16;
+    /// How many classes the display has room for. Whether an object is of a class further down is asked of the runtime.
+    pub const DISPLAY_CLASSES: usize = 8;
+    /// The addresses of [`INTERFACE_CHAINS`] chains of entries. An entry is a key and the address of code, 8 bytes each; the last
+    /// one's key is zero, and its code raises.
+    pub const INTERFACES: i32 = 80;
+    /// How many chains there are.
+    pub const INTERFACE_CHAINS: u32 = 8;
+    /// The bytes of an entry of a chain, and where in it the code's address stands.
+    pub const ENTRY_BYTES: i32 = 16;
+    /// Where in an entry the address of code stands.
+    pub const ENTRY_CODE: i32 = 8;
+    /// For each slot of the class's table, the address of code. Where there is none it raises.
+    pub const METHODS: i32 = 144;
+
+    /// The key of a slot of an interface; never zero.
+    pub fn interface_key(dispatch: Dispatch) -> u64 {
+        use crate::entity::Entity;
+        ((dispatch.class.index() as u64) << 32 | u64::from(dispatch.slot)) + 1
+    }
+
+    /// The number of the chain that has the entry of a key: the upper bits of a product with an odd number
+    /// (Fibonacci hashing, Knuth 6.4).
+    pub fn interface_chain(key: u64) -> u32 {
+        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - INTERFACE_CHAINS.trailing_zeros())) as u32
+    }
 }
 
 /// The bytes that each argument and result takes in a buffer through which natives and entries pass them. A value narrower
@@ -100,6 +145,28 @@ impl ObjectKind {
     }
 }
 
+impl ObjectKind {
+    /// The kind as a number: of one module, different kinds have different numbers.
+    pub fn encode(self) -> u32 {
+        let (index, rank) = match self {
+            ObjectKind::Object(class) => (class.index() as u32, 0),
+            ObjectKind::ObjectArray(class) => (class.index() as u32, 1),
+            ObjectKind::Array(ty) => (ty as u32, 2),
+        };
+        index * 3 + rank
+    }
+
+    /// The kind that [`ObjectKind::encode`] made the number from; none if it made it from none.
+    pub fn decode(number: u32) -> Option<ObjectKind> {
+        let index = (number / 3) as usize;
+        match number % 3 {
+            0 => Some(ObjectKind::Object(ClassId::new(index))),
+            1 => Some(ObjectKind::ObjectArray(ClassId::new(index))),
+            _ => Type::VALUES.into_iter().find(|ty| *ty as usize == index).map(ObjectKind::Array),
+        }
+    }
+}
+
 /// The bytes of an array with this many elements, header included and padding not.
 pub fn array_bytes(element: Type, length: u32) -> u64 {
     u64::from(HEADER_BYTES) + u64::from(element.bytes()) * u64::from(length)
@@ -115,5 +182,15 @@ mod tests {
             let word = NativeWord { native: NativeId::new(index), slots };
             assert_eq!(NativeWord::decode(word.encode()), word);
         }
+    }
+
+    #[test]
+    fn a_kind_is_a_number() {
+        let class = ClassId::new(7);
+        let arrays = Type::VALUES.map(ObjectKind::Array);
+        for kind in arrays.into_iter().chain([ObjectKind::Object(class), ObjectKind::ObjectArray(class)]) {
+            assert_eq!(ObjectKind::decode(kind.encode()), Some(kind));
+        }
+        assert_eq!(ObjectKind::decode(2), None, "no array has elements of no type");
     }
 }

@@ -240,6 +240,22 @@ impl Module {
         &self.signatures[self.natives[native].signature]
     }
 
+    /// A class, its superclass, and so on.
+    pub fn superclasses(&self, class: ClassId) -> impl Iterator<Item = ClassId> {
+        let next = |class: &ClassId| self.classes.get(*class)?.superclass;
+        // As many steps as there are classes, should they extend each other in a circle.
+        std::iter::successors(Some(class), next).take(self.classes.len())
+    }
+
+    /// The method that a class or the nearest of its superclasses has for a slot of an interface.
+    pub fn implementation(&self, class: ClassId, interface: ClassId, slot: u32) -> Option<MethodId> {
+        self.superclasses(class).find_map(|class| {
+            let implementations = &self.classes.get(class)?.implementations;
+            let found = implementations.iter().find(|own| own.interface == interface && own.slot == slot);
+            found.map(|implementation| implementation.method)
+        })
+    }
+
     /// Whether objects of `class` are also objects of `ancestor`.
     pub fn is_subclass(&self, class: ClassId, ancestor: ClassId) -> bool {
         let mut pending: SmallVec<[ClassId; 8]> = SmallVec::from_slice(&[class]);

@@ -18,6 +18,8 @@ pub(crate) struct Body {
     pub(crate) frame_size: u32,
     pub(crate) sites: Box<[Site]>,
     pub(crate) handlers: Box<[Landing]>,
+    /// The references that maps of sites list, as distances below the frame pointer.
+    pub(crate) references: Box<[u32]>,
     /// The program whose methods it calls directly, if these calls may be redirected.
     pub(crate) program: Option<Arc<Program>>,
     /// These calls, by ascending return address.
@@ -73,6 +75,12 @@ impl Body {
     pub(crate) fn handlers(&self, site: &Site) -> &[Landing] {
         let first = site.handlers_first as usize;
         &self.handlers[first..first + usize::from(site.handlers_count)]
+    }
+
+    /// Where a frame that waits at a site has references, as distances below its frame pointer; none if objects do not move there.
+    pub(crate) fn references(&self, site: &Site) -> Option<&[u32]> {
+        let map = site.references?;
+        Some(&self.references[map.first as usize..(map.first + map.count) as usize])
     }
 
     /// The method that is called by the direct call with this return address.

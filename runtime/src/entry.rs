@@ -63,6 +63,7 @@ impl Entry<'_> {
         let _entered = self.thread.enter()?;
         fault::prepare_thread().map_err(Raise::fault)?;
         let _taken = self.context.take(self.thread)?;
+        let _lent = self.host.heap().map(|heap| heap.lend(self.thread)).transpose()?;
         let activation = Activation::new(self);
         let _linked = Linked::new(&activation);
         // SAFETY: the caller vouches for shim, code and slots; the context lives at its address, and the activation

@@ -4,7 +4,7 @@
 
 use dagwood_codegen::{FloatWidth, Helper, Rounding};
 
-use crate::stubs;
+use crate::{stubs, unwind};
 
 /// Where the code of `helper` is.
 pub fn address(helper: Helper) -> usize {
@@ -13,6 +13,8 @@ pub fn address(helper: Helper) -> usize {
         Helper::Throw => stubs::throw as *const () as usize,
         Helper::CallNative => stubs::call_native as *const () as usize,
         Helper::Poll => stubs::poll as *const () as usize,
+        Helper::Allocate => stubs::allocate as *const () as usize,
+        Helper::InstanceOf => unwind::instance_of as *const () as usize,
         Helper::MemoryCopy => stubs::memory_copy as *const () as usize,
         Helper::MemoryFill => stubs::memory_fill as *const () as usize,
         Helper::MemoryCompare => stubs::memory_compare as *const () as usize,

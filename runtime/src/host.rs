@@ -3,6 +3,7 @@
 use dagwood_il::{ClassId, NativeId};
 
 use crate::entry::Entry;
+use crate::heap::Heap;
 use crate::layout::Slot;
 use crate::raise::Raise;
 
@@ -13,7 +14,13 @@ pub trait Host {
     fn call_native(&self, call: NativeCall<'_>) -> Result<(), Raise>;
 
     /// Whether a handler for `class` catches the exception `object`.
+    /// It makes no objects and runs no code.
     fn is_instance(&self, object: u64, class: ClassId) -> bool;
+
+    /// Where code finds the objects that it makes; without one, memory for objects is used up from the start. Always the same.
+    fn heap(&self) -> Option<&Heap> {
+        None
+    }
 }
 
 /// A call of a function of the host.

@@ -419,6 +419,7 @@ impl Pending<'_> {
             frame_size: self.artifact.frame_size,
             sites: sites.into_boxed_slice(),
             handlers: copied(&self.artifact.handlers)?.into_boxed_slice(),
+            references: copied(&self.artifact.references)?.into_boxed_slice(),
             program: subject.program.cloned(),
             calls: calls.into_boxed_slice(),
             _slots: slots.into_boxed_slice(),
@@ -442,6 +443,10 @@ fn check(artifact: &Artifact) -> Result<(), &'static str> {
     let len = artifact.code.len();
     let fits = |offset: u32, width: usize| offset as usize <= len && len - offset as usize >= width;
     let range = |site: &Site| site.handlers_first as usize + usize::from(site.handlers_count);
+    let has_map = |site: &Site| {
+        let end = site.references.map_or(0, |map| u64::from(map.first) + u64::from(map.count));
+        end <= artifact.references.len() as u64
+    };
     let is_load = |reloc: &Reloc| match reloc.kind {
         RelocKind::Rel4 => true,
         RelocKind::Load => {
@@ -483,9 +488,9 @@ fn check(artifact: &Artifact) -> Result<(), &'static str> {
     } else if !artifact
         .sites
         .iter()
-        .all(|site| fits(site.return_offset, 0) && range(site) <= artifact.handlers.len())
+        .all(|site| fits(site.return_offset, 0) && range(site) <= artifact.handlers.len() && has_map(site))
     {
-        Err("a site lies outside of the code, or its handlers outside of the list")
+        Err("a site lies outside of the code, or what it names outside of its lists")
     } else if !artifact.handlers.iter().all(|handler| fits(handler.offset, 1)) {
         Err("a handler lies outside of the code")
     } else {

@@ -32,6 +32,7 @@ use dagwood_il::eval::Value;
 use dagwood_il::{MethodId, Module, Signature, SignatureId, SymbolId, Type};
 use dagwood_opt::Strategy;
 
+use crate::classes::Classes;
 use crate::code::{CodeTable, InstallError};
 use crate::compiler::{Bodies, CompileFailure, Compiler, Verify};
 use crate::context::Context;
@@ -213,6 +214,8 @@ pub struct Jit {
     code: Arc<CodeTable>,
     /// Where the methods' code is, and which calls lead there.
     program: Arc<Program>,
+    /// The descriptions of the module's classes.
+    classes: Arc<Classes>,
     /// Where the storage of each bound symbol starts.
     symbols: EntityVec<SymbolId, Option<usize>>,
     /// Where the entry shim of each signature starts; zero while there is none.
@@ -240,9 +243,11 @@ impl Jit {
     /// If this machine is not supported.
     pub fn sharing(code: Arc<CodeTable>, module: Module, options: Options) -> Result<Jit, JitError> {
         let target = Target::new(options.features, options.verify_code).map_err(JitError::Target)?;
+        let classes = Arc::new(Classes::new(&module));
         let zeroes = |len| (0..len).map(|_| AtomicUsize::new(0)).collect();
         Ok(Jit {
-            program: Arc::new(Program::new(module.methods.len())),
+            program: Arc::new(Program::new(module.methods.len(), Arc::clone(&classes))),
+            classes,
             shims: zeroes(module.signatures.len()),
             symbols: EntityVec::filled(None, module.symbols.len()),
             code,
@@ -256,6 +261,11 @@ impl Jit {
     /// The declarations.
     pub fn module(&self) -> &Module {
         &self.module
+    }
+
+    /// The descriptions of the module's classes, for the heap that the code's objects are in.
+    pub fn classes(&self) -> &Arc<Classes> {
+        &self.classes
     }
 
     /// The installed code.
@@ -453,6 +463,7 @@ impl Jit {
             RelocTarget::Method(method) => self.program.address(method),
             RelocTarget::Helper(helper) => Some(helpers::address(helper)),
             RelocTarget::Symbol(symbol) => self.symbol_address(symbol),
+            RelocTarget::Description(kind) => Some(self.classes.address(kind) as usize),
             RelocTarget::Native(_) | RelocTarget::Own => None,
         }
     }

@@ -25,6 +25,7 @@ use dagwood_il::MethodId;
 use dagwood_il::entity::Entity;
 
 use crate::body::{Body, Outgoing};
+use crate::classes::Classes;
 use crate::code::{CodeTable, Owner};
 use crate::install::Missing;
 use crate::stubs;
@@ -91,6 +92,8 @@ pub(crate) struct Program {
     /// Where each method's code starts; zero while it has none.
     addresses: Vec<AtomicUsize>,
     links: Mutex<Links>,
+    /// What dispatching calls go through.
+    classes: Arc<Classes>,
 }
 
 /// What is known about methods with code, and who calls them.
@@ -126,12 +129,13 @@ struct Caller {
 pub(crate) struct Unlinked(pub(crate) Owner);
 
 impl Program {
-    /// `count` methods without code.
-    pub(crate) fn new(count: usize) -> Program {
+    /// `count` methods without code, which are in the tables of these classes.
+    pub(crate) fn new(count: usize, classes: Arc<Classes>) -> Program {
         let callees = vec![Callee::default(); count];
         Program {
             addresses: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             links: Mutex::new(Links { callees, calls: BTreeMap::new() }),
+            classes,
         }
     }
 
@@ -178,6 +182,7 @@ impl Program {
         let old = callee.body.replace(owner);
         callee.replaced.extend(old);
         self.addresses[method.index()].store(start, Ordering::Release);
+        self.classes.publish(method, Some(start));
         links.redirect(table, method, start)?;
         Ok(links.callees[method.index()].take_replaced())
     }
@@ -203,6 +208,7 @@ impl Program {
             return Err(error);
         }
         self.addresses[method.index()].store(0, Ordering::Release);
+        self.classes.publish(method, None);
         let callee = &mut links.callees[method.index()];
         callee.is_evicted = true;
         let last = callee.body.take();
@@ -300,6 +306,7 @@ pub(crate) fn is_near(end: usize, target: usize) -> bool {
 mod tests {
     use dagwood_codegen::{Artifact, Call};
     use dagwood_codespace::{Lane, Options};
+    use dagwood_il::Module;
 
     use super::*;
     use crate::install::Subject;
@@ -317,7 +324,9 @@ mod tests {
     impl Rig {
         fn new() -> Rig {
             let table = CodeTable::new(&Options::default()).expect("there is memory");
-            Rig { table, program: Arc::new(Program::new(1)) }
+            let mut module = Module::new();
+            module.declare_method("callee", &[], &[]);
+            Rig { table, program: Arc::new(Program::new(1, Arc::new(Classes::new(&module)))) }
         }
 
         /// Publishes code whose calls go to `target`.

@@ -143,6 +143,33 @@ pub(crate) unsafe extern "sysv64-unwind" fn call_native(context: usize, word: u6
     )
 }
 
+/// `Helper::Allocate`.
+///
+/// # Safety
+///
+/// As [`raise_site`].
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64-unwind" fn allocate(description: u64, length: u64) -> u64 {
+    naked_asm!(
+        ".cfi_startproc",
+        make_frame!(),
+        "mov rdx, rbp",
+        "mov rcx, rsp",
+        "call {allocate}",
+        "test rax, rax
+        jz 2f
+        .cfi_remember_state
+        leave
+        .cfi_def_cfa rsp, 8
+        ret
+        .cfi_restore_state
+        2:",
+        go_to_target!(),
+        ".cfi_endproc",
+        allocate = sym unwind::allocate,
+    )
+}
+
 /// `Helper::Poll`. Keeps every register that compiled code may hold a value in, the low 128 bits of vectors, because
 /// code that is not asked to stop must not pay for polls by keeping its values elsewhere.
 ///

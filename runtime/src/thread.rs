@@ -75,15 +75,19 @@ const REASON: u32 = 0xff;
 const COUNTING: u32 = 0x100;
 /// The bit of the poll word that asks for a checkpoint.
 const LAG: u32 = 0x200;
+/// The bit of the poll word that says that objects are collected at every poll.
+const COLLECTING: u32 = 0x400;
 
 /// What compiled code sees of a thread.
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Block {
+pub(crate) struct Block {
     stack_limit: AtomicU64,
     poll: AtomicU32,
     shadow_top: AtomicU64,
     shadow_limit: AtomicU64,
+    object_top: AtomicU64,
+    object_limit: AtomicU64,
 }
 
 const _: () = assert!(
@@ -91,6 +95,8 @@ const _: () = assert!(
         && offset_of!(Block, poll) == layout::thread::POLL as usize
         && offset_of!(Block, shadow_top) == layout::thread::SHADOW_TOP as usize
         && offset_of!(Block, shadow_limit) == layout::thread::SHADOW_LIMIT as usize
+        && offset_of!(Block, object_top) == layout::thread::OBJECT_TOP as usize
+        && offset_of!(Block, object_limit) == layout::thread::OBJECT_LIMIT as usize
 );
 
 impl Block {
@@ -99,6 +105,25 @@ impl Block {
         let ask = |word| (word & REASON == 0).then_some(word | interrupt as u32);
         // An error says that there is a reason already; the first one counts.
         let _ = self.poll.fetch_update(Ordering::Relaxed, Ordering::Relaxed, ask);
+    }
+
+    /// Where the next object goes, and up to where memory is zeroed; both zero while the thread has no heap.
+    pub(crate) fn objects(&self) -> (usize, usize) {
+        let word = |word: &AtomicU64| word.load(Ordering::Relaxed) as usize;
+        (word(&self.object_top), word(&self.object_limit))
+    }
+
+    pub(crate) fn set_objects(&self, top: usize, limit: usize) {
+        self.object_top.store(top as u64, Ordering::Relaxed);
+        self.object_limit.store(limit as u64, Ordering::Relaxed);
+    }
+
+    /// Makes every poll call the runtime, for objects to be collected.
+    pub(crate) fn set_collecting(&self, is_collecting: bool) {
+        match is_collecting {
+            true => self.poll.fetch_or(COLLECTING, Ordering::Relaxed),
+            false => self.poll.fetch_and(!COLLECTING, Ordering::Relaxed),
+        };
     }
 
     /// Asks the thread for a checkpoint.
@@ -146,6 +171,8 @@ impl Thread {
             poll: AtomicU32::new(0),
             shadow_top: AtomicU64::new(base),
             shadow_limit: AtomicU64::new(base + size as u64),
+            object_top: AtomicU64::new(0),
+            object_limit: AtomicU64::new(0),
         };
         let block = Arc::new(block);
         let refused = |_| SystemError { attempt: "find memory for a participant", errno: libc::ENOMEM };
@@ -166,6 +193,10 @@ impl Thread {
     /// Where the thread block stands.
     pub fn address(&self) -> usize {
         Arc::as_ptr(&self.block) as usize
+    }
+
+    pub(crate) fn block(&self) -> &Arc<Block> {
+        &self.block
     }
 
     /// A handle to stop the thread with.

@@ -22,15 +22,18 @@
 
 use dagwood_codegen::{Landing, Site};
 use dagwood_il::RaiseKind;
-use dagwood_il::layout::NativeWord;
+use dagwood_il::layout::{NativeWord, ObjectKind};
 
 use crate::body::Body;
+use crate::classes::Classes;
 use crate::code::CodeTable;
 use crate::entry::Activation;
 use crate::evict::EvictedCall;
+use crate::heap::Heap;
 use crate::host::{Host, NativeCall};
 use crate::layout::Slot;
 use crate::raise::{Frame, Raise, Trace};
+use crate::thread::Interrupt;
 
 /// Where a stub goes on. The stubs know the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +57,12 @@ pub(crate) struct RawFrame {
 }
 
 /// A compiled frame on the way outward.
-struct Step<'a> {
-    body: &'a Body,
+pub(crate) struct Step<'a> {
+    pub(crate) body: &'a Body,
     /// Where it will go on, as an offset in its code.
     offset: u32,
     /// Its frame pointer.
-    fp: usize,
+    pub(crate) fp: usize,
 }
 
 impl<'a> Step<'a> {
@@ -75,12 +78,17 @@ impl<'a> Step<'a> {
         Some(Step { body, offset: (return_address - body.start) as u32, fp })
     }
 
-    fn site(&self) -> Option<&'a Site> {
+    pub(crate) fn site(&self) -> Option<&'a Site> {
         self.body.site(self.offset)
     }
 
+    /// Whether objects may move while the frame waits.
+    fn moves_objects(&self) -> bool {
+        self.site().is_some_and(|site| site.references.is_some())
+    }
+
     /// The frame as traces name it; stubs and shims are not named.
-    fn frame(&self) -> Option<Frame> {
+    pub(crate) fn frame(&self) -> Option<Frame> {
         let position = self.site().map(|site| site.position).unwrap_or_default();
         self.body.method.map(|method| Frame { method, position, offset: self.offset })
     }
@@ -88,7 +96,7 @@ impl<'a> Step<'a> {
 
 /// The compiled frames from a stub's frame outward, up to the trampoline's, or to the first that is not installed code.
 #[derive(Clone)]
-struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     code: &'a CodeTable,
     frame: *const RawFrame,
     /// The frame pointer of the trampoline.
@@ -99,8 +107,14 @@ impl<'a> Walk<'a> {
     /// # Safety
     ///
     /// `frame` is the frame of a stub that code of `activation` called, and has not returned.
-    unsafe fn new(activation: &Activation<'a>, frame: *const RawFrame) -> Walk<'a> {
+    pub(crate) unsafe fn new(activation: &Activation<'a>, frame: *const RawFrame) -> Walk<'a> {
         Walk { code: activation.entry.code, frame, end: activation.exit.fp.get() }
+    }
+
+    /// Whether the walk, which is over, has come to the trampoline.
+    pub(crate) fn is_complete(&self) -> bool {
+        // SAFETY: as in `next`: the last frame lies on the part of this thread's stack that is in use.
+        unsafe { self.frame.read() }.parent as usize == self.end
     }
 }
 
@@ -289,7 +303,11 @@ pub(crate) unsafe extern "sysv64-unwind" fn call_native(
     let slots = unsafe { std::slice::from_raw_parts_mut(slots, count as usize) };
     let called = {
         let _in_host = activation.in_host(frame);
-        entry.host.call_native(NativeCall { entry, native, slots })
+        // SAFETY: the same contract: the frame is that of the stub, which waits.
+        let moves =
+            unsafe { Walk::new(activation, frame) }.next().is_some_and(|caller| caller.moves_objects());
+        let moved = entry.host.heap().filter(|_| moves).map_or(Ok(()), Heap::yield_point);
+        moved.and_then(|()| entry.host.call_native(NativeCall { entry, native, slots }))
     };
     match called {
         Ok(()) => false,
@@ -299,6 +317,50 @@ pub(crate) unsafe extern "sysv64-unwind" fn call_native(
             true
         }
     }
+}
+
+/// What the stub of `Helper::Allocate` calls: a new object, or null, if `target` was filled.
+///
+/// # Safety
+///
+/// As [`unwind`].
+pub(crate) unsafe extern "sysv64-unwind" fn allocate(
+    description: u64,
+    length: u64,
+    frame: *const RawFrame,
+    target: *mut Target,
+) -> u64 {
+    // SAFETY: used in this function alone, which code of the activation called.
+    let activation = unsafe { Activation::innermost() }.expect("code runs in an activation");
+    let made = {
+        let _in_host = activation.in_host(frame);
+        match activation.entry.host.heap() {
+            // Code has found that the length is not negative, and passes it in the low half.
+            Some(heap) => heap.allocate_described(description, length as u32),
+            None => Err(Raise::new(RaiseKind::OutOfMemory, 0)),
+        }
+    };
+    made.unwrap_or_else(|raise| {
+        // SAFETY: the same contract.
+        unsafe { unwind(frame, target, |_| raise) };
+        0
+    })
+}
+
+/// The classes that the code knows which called this.
+fn with_classes<R>(ask: impl FnOnce(&Classes) -> R) -> Option<R> {
+    // SAFETY: used in this function alone, which code of the activation called.
+    let activation = unsafe { Activation::innermost() }?;
+    activation.entry.host.heap().map(|heap| ask(heap.classes()))
+}
+
+/// `Helper::InstanceOf`.
+pub(crate) extern "sysv64" fn instance_of(object: u64, class: u64) -> i32 {
+    let is_instance = |classes: &Classes| match (classes.kind_at(object), classes.kind_at(class)) {
+        (Some(kind), Some(ObjectKind::Object(class))) => classes.is_instance(kind, class),
+        _ => false,
+    };
+    with_classes(is_instance).unwrap_or(false).into()
 }
 
 /// What the stub of `Helper::Poll` calls. Says whether `target` was filled.
@@ -316,10 +378,14 @@ pub(crate) unsafe extern "sysv64-unwind" fn poll(frame: *const RawFrame, target:
         // SAFETY: these are all of them on this thread; nobody on its stack holds a body but of code that is on it.
         addresses.into_iter().for_each(|addresses| unsafe { thread.checkpoint(addresses) });
     }
-    match thread.poll() {
+    let moved = {
+        let _in_host = activation.in_host(frame);
+        activation.entry.host.heap().map_or(Ok(()), Heap::yield_point)
+    };
+    let interrupt = |interrupt: Interrupt| Raise::new(RaiseKind::Interrupt, interrupt.reason());
+    match moved.err().or_else(|| thread.poll().map(interrupt)) {
         None => false,
-        Some(interrupt) => {
-            let raise = Raise::new(RaiseKind::Interrupt, interrupt.reason());
+        Some(raise) => {
             // SAFETY: the same contract.
             unsafe { unwind(frame, target, |_| raise) };
             true

@@ -16,10 +16,13 @@ use std::fmt::Write;
 
 use dagwood_il::eval::Value;
 use dagwood_il::interp::{
-    Exit, ExitFrame, ExitValue, Interpreter, Limits, Program, Raised, Regions, Stop, Values,
+    Exit, ExitFrame, ExitValue, Host, Interpreter, Limits, Program, Raised, Regions, Stop, Values,
 };
 use dagwood_il::text::Source;
 use dagwood_il::{Assumption, FrameMode, MethodId, Module, NativeId, RaiseKind, SourcePos, Type};
+
+use dagwood_runtime::heap::Collect;
+use dagwood_runtime::view::MemoryView;
 
 use crate::native::Compiled;
 
@@ -82,10 +85,16 @@ pub(crate) fn evaluate(
         return Err(format!("the interpreter gives {interpreted:?}, not {expected:?}"));
     }
     let Engines::Both(compiled) = engines else { return Ok(()) };
-    let native = compiled.call(method, &args)?;
-    match native.agrees(&expected) {
+    for collect in [Collect::WhenFull, Collect::AtEveryYield] {
+        let native = compiled.call(method, &args, collect)?;
+        if !native.agrees(&expected) {
+            return Err(format!("native code gives {native:?}, not {expected:?}, collecting {collect:?}"));
+        }
+    }
+    let shared = interpret_shared(parsed, compiled, method, &args)?;
+    match shared.agrees(&expected) {
         true => Ok(()),
-        false => Err(format!("native code gives {native:?}, not {expected:?}")),
+        false => Err(format!("over the heap the interpreter gives {shared:?}, not {expected:?}")),
     }
 }
 
@@ -116,8 +125,33 @@ fn interpret(
             Err(raised) => Err(raised),
         });
     }
+    run(Program { module, bodies: &lookup }, &mut host, method, args)
+}
+
+/// Interprets over the heap that native code has, collecting it at every yield point.
+fn interpret_shared(
+    parsed: &Source<'_>,
+    compiled: &Compiled,
+    method: MethodId,
+    args: &[Value],
+) -> Result<Outcome, String> {
+    let module = &parsed.module;
+    let lookup = |id| parsed.bodies.iter().map(|body| &body.method).find(|method| method.id() == id);
+    compiled.prepare(Collect::AtEveryYield);
+    let objects = compiled.objects();
+    let mut host = objects.interpreter(MemoryView::new()).map_err(|error| error.to_string())?;
+    run(Program { module, bodies: &lookup }, &mut host, method, args)
+}
+
+fn run(
+    program: Program<'_, '_>,
+    host: &mut impl Host,
+    method: MethodId,
+    args: &[Value],
+) -> Result<Outcome, String> {
     let limits = Limits { fuel: FUEL, ..Limits::default() };
-    match Interpreter::new(Program { module, bodies: &lookup }).run(&mut host, method, 0, args, limits) {
+    let module = program.module;
+    match Interpreter::new(program).run(host, method, 0, args, limits) {
         Ok(values) => Ok(Outcome::Values(values.to_vec())),
         Err(Stop::Raised { raised, .. }) => Ok(Outcome::Raised(raised.kind, raised.reason)),
         Err(Stop::Exit(exit)) => Ok(Outcome::Exit(exit_text(module, &exit))),

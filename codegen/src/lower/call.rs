@@ -6,13 +6,13 @@
 
 use cranelift_codegen::ir::{
     BlockArg, BlockCall, ExceptionTableData, ExceptionTableItem, ExceptionTag, FuncRef, Inst, InstBuilder,
-    SigRef, StackSlot, StackSlotData, StackSlotKind, Value, ValueDef, types,
+    SigRef, StackSlot, StackSlotData, StackSlotKind, UserStackMapEntry, Value, ValueDef, types,
 };
 use dagwood_il::cfg::reached_handlers;
 use dagwood_il::entity::Entity;
 use dagwood_il::layout::thread::POLL;
 use dagwood_il::layout::{BUFFER_SLOT_BYTES, NativeWord};
-use dagwood_il::{Block, KindSet, NativeId, Node, Opcode, Payload, RaiseKind};
+use dagwood_il::{Block, KindSet, NativeId, Node, Opcode, Payload, RaiseKind, Type};
 
 use super::check::{POLLED, UNREACHABLE};
 use super::memory::trusted;
@@ -47,6 +47,11 @@ impl Lower<'_, '_, '_> {
                 self.emit_call(Callee::Indirect(address, signature), start)
             }
             Payload::Native(native) => self.call_native(node, native),
+            Payload::Dispatch(dispatch) => {
+                let (code, signature) = self.dispatch(node, dispatch)?;
+                let start = self.push_arguments(&[self.context], self.method.value_operands(node));
+                self.emit_call(Callee::Indirect(code, signature), start)
+            }
             _ => Err(self.input(&format!("{node} does not say what it calls"))),
         }
     }
@@ -88,6 +93,7 @@ impl Lower<'_, '_, '_> {
                 }
             };
             self.tables.arguments.truncate(start);
+            self.note_safepoint(inst);
             return Ok(self.cursor.func.dfg.inst_results(inst).first().copied());
         }
         self.emit_try_call(callee, start, &landings)
@@ -125,11 +131,12 @@ impl Lower<'_, '_, '_> {
         let table = ExceptionTableData::new(signature, normal, items.into_iter().map(|(_, item)| item));
         let table = func.dfg.exception_tables.push(table);
         let arguments = &self.tables.arguments[start..];
-        match callee {
+        let inst = match callee {
             Callee::Direct(function, _) => self.cursor.ins().try_call(function, arguments, table),
             Callee::Indirect(address, _) => self.cursor.ins().try_call_indirect(address, arguments, table),
         };
         self.tables.arguments.truncate(start);
+        self.note_safepoint(inst);
         for (block, (_, handler)) in blocks.into_iter().zip(landings) {
             let region = self.begin_cold(block);
             let params = self.cursor.func.dfg.block_params(block);
@@ -139,6 +146,13 @@ impl Lower<'_, '_, '_> {
         }
         self.continue_in(next);
         Ok(self.cursor.func.dfg.block_params(next).first().copied())
+    }
+
+    /// Notes a call during which objects may move.
+    fn note_safepoint(&mut self, inst: Inst) {
+        if self.moves_objects {
+            self.tables.references.safepoints.push(inst);
+        }
     }
 
     /// A further result of a call.
@@ -171,6 +185,7 @@ impl Lower<'_, '_, '_> {
         let start = self.tables.arguments.len();
         self.tables.arguments.extend_from_slice(&[self.context, word, address]);
         self.call_raising_helper(Helper::CallNative, start)?;
+        self.map_arguments(node, buffer);
         let results = &self.module.native_signature(native).results;
         let start = self.tables.arguments.len();
         for (index, ty) in (0..).zip(results) {
@@ -181,6 +196,20 @@ impl Lower<'_, '_, '_> {
         let first = self.gather(start);
         self.tables.arguments.truncate(start);
         Ok(first)
+    }
+
+    /// Lets the references among a native's arguments be found in the buffer, until the native has read them.
+    fn map_arguments(&mut self, node: Node, slot: StackSlot) {
+        let Some(inst) = self.tables.references.safepoints.last().copied().filter(|_| self.moves_objects)
+        else {
+            return;
+        };
+        for (index, argument) in (0..).zip(self.method.value_operands(node)) {
+            if self.method.ty(*argument) == Type::Ref {
+                let entry = UserStackMapEntry { ty: types::I64, slot, offset: index * BUFFER_SLOT_BYTES };
+                self.cursor.func.dfg.append_user_stack_map_entry(inst, entry);
+            }
+        }
     }
 
     /// Makes the values from `start` on results that [`Lower::result`] finds: parameters of one block, if there are several.
@@ -225,24 +254,23 @@ impl Lower<'_, '_, '_> {
         self.cursor.func.dfg.first_result(inst)
     }
 
-    /// Calls a helper that may raise, with the arguments from `start` on.
-    fn call_raising_helper(&mut self, helper: Helper, start: usize) -> Result<()> {
+    /// Calls a helper that may raise, with the arguments from `start` on; its result.
+    pub(super) fn call_raising_helper(&mut self, helper: Helper, start: usize) -> Result<Option<Value>> {
         let handled = match self.landings().is_empty() {
             true => Handled::No,
             false => Handled::Yes,
         };
         let function = self.tables.imports.helper(self.cursor.func, helper, handled);
         let signature = self.cursor.func.dfg.ext_funcs[function].signature;
-        self.emit_call(Callee::Direct(function, signature), start)?;
-        Ok(())
+        self.emit_call(Callee::Direct(function, signature), start)
     }
 
-    /// Lowers a poll. Like a check, it is a trap where no handler sees what it may raise: `traps.rs` calls the helper there,
-    /// which keeps all registers, and comes back.
+    /// Lowers a poll. Like a check, it is a trap where no handler sees what it may raise and there are no references: `traps.rs`
+    /// calls the helper there, which keeps all registers, and comes back.
     pub(super) fn poll(&mut self) -> Result<()> {
         let thread = self.thread();
         let flag = self.ins().load(types::I32, trusted(), thread, POLL);
-        if self.landings().is_empty() {
+        if !self.has_references && self.landings().is_empty() {
             self.ins().trapnz(flag, POLLED);
             return Ok(());
         }

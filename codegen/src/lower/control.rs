@@ -40,6 +40,9 @@ impl Lower<'_, '_, '_> {
         for local in self.method.locals().take(self.method.param_count()) {
             let ty = clif_type(self.method.local(local).ty);
             let value = self.cursor.func.dfg.append_block_param(entry, ty);
+            if self.method.local(local).ty == Type::Ref {
+                self.tables.references.values.push(value);
+            }
             self.tables.locals.bind(local, Binding::Value(value));
         }
         self.take_shadow()

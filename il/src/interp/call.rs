@@ -3,7 +3,7 @@
 use crate::eval::Value;
 use crate::layout::ObjectKind;
 use crate::method::{Dispatch, Node, Payload};
-use crate::module::{ClassId, MethodId, Signature};
+use crate::module::{MethodId, Signature};
 use crate::opcode::Opcode;
 
 use super::host::{Fault, Host, Values};
@@ -101,13 +101,14 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
         let Payload::Native(native) = self.top.plan.method.payload(node) else {
             return Err(self.invalid("calls nothing"));
         };
-        let results = self.host.native(native, self.top.context, args)?;
+        let context = self.top.context;
+        let results = self.ask(|host| host.native(native, context, args))?;
         self.check_results(node, results)
     }
 
     fn call_foreign(&mut self, node: Node, address: u64, context: u64, args: &[Value]) -> Step<Values> {
         let signature = self.signature(node)?.clone();
-        let results = self.host.call_address(address, context, &signature, args)?;
+        let results = self.ask(|host| host.call_address(address, context, &signature, args))?;
         self.check_results(node, results)
     }
 
@@ -134,22 +135,8 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
             Opcode::CallVirtual => {
                 module.classes[class].slots.get(dispatch.slot as usize).and_then(|slot| slot.method)
             }
-            _ => self.implementation(class, dispatch),
+            _ => module.implementation(class, dispatch.class, dispatch.slot),
         };
         found.ok_or_else(|| self.invalid(format!("calls an abstract method of {class}")))
-    }
-
-    /// The method that a class or its superclass has for a slot of an interface.
-    fn implementation(&self, class: ClassId, dispatch: Dispatch) -> Option<MethodId> {
-        let module = self.module();
-        let superclass = |class: &ClassId| module.classes.get(*class)?.superclass;
-        // As many steps as there are classes, should they extend each other in a circle.
-        std::iter::successors(Some(class), superclass).take(module.classes.len()).find_map(|class| {
-            let implementations = &module.classes.get(class)?.implementations;
-            let found = implementations.iter().find(|implementation| {
-                implementation.interface == dispatch.class && implementation.slot == dispatch.slot
-            });
-            found.map(|implementation| implementation.method)
-        })
     }
 }

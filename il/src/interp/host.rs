@@ -60,6 +60,13 @@ pub struct GuardSite<'a> {
     pub assumptions: &'a [Assumption],
 }
 
+/// References that the interpreter holds.
+pub trait References {
+    /// Calls `visit` for each of them, always in the same order while the interpreter waits. Among them may be objects of guest
+    /// exceptions that are no references but addresses.
+    fn each(&mut self, visit: &mut dyn FnMut(&mut u64));
+}
+
 /// The world in which methods run.
 ///
 /// Memory and code are required. The rest has defaults: assumptions hold, polls pass, no object can be made, and
@@ -206,6 +213,17 @@ pub trait Host {
     }
 
     // ---- objects, laid out as `layout` says ----
+
+    /// The interpreter is about to ask for something at which objects may move: an allocation, a native function, foreign code, a
+    /// poll, a monitor. These are the references that it holds.
+    fn park(&mut self, references: &mut dyn References) {
+        let _ = references;
+    }
+
+    /// It has been answered; the references are to be those of the same objects. What the answer says is not among them.
+    fn unpark(&mut self, references: &mut dyn References) {
+        let _ = references;
+    }
 
     /// The address of a description: what the header of each object of the kind says.
     fn description_of(&mut self, kind: ObjectKind) -> u64 {

@@ -48,8 +48,8 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
                 let description = self.host.load(first.low().wrapping_add_signed(CLASS_OFFSET.into()), 8)?;
                 Value::addr(description as u64)
             }
-            (Opcode::MonitorEnter, _) => return Ok(self.host.monitor_enter(first.low())?),
-            (Opcode::MonitorExit, _) => return Ok(self.host.monitor_exit(first.low())?),
+            (Opcode::MonitorEnter, _) => return Ok(self.ask(|host| host.monitor_enter(first.low()))?),
+            (Opcode::MonitorExit, _) => return Ok(self.ask(|host| host.monitor_exit(first.low()))?),
             _ => return Err(self.invalid("does not say of which class")),
         };
         self.define(node, value);
@@ -58,7 +58,8 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
 
     fn allocate(&mut self, kind: ObjectKind, length: i64) -> Step<Value> {
         let length = u32::try_from(length).map_err(|_| Raised::new(RaiseKind::NegativeSize, 0))?;
-        let object = self.host.allocate(self.interpreter.program.module, kind, length)?;
+        let module = self.interpreter.program.module;
+        let object = self.ask(|host| host.allocate(module, kind, length))?;
         Ok(Value::reference(object))
     }
 

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use crate::entity::Entity;
 use crate::eval::Value;
 use crate::layout::{CLASS_OFFSET, HEADER_BYTES, LENGTH_OFFSET, OBJECT_ALIGN, ObjectKind, array_bytes};
-use crate::module::{ClassId, MethodId, Module, NativeId, SymbolId, SymbolKind};
+use crate::module::{MethodId, Module, NativeId, SymbolId, SymbolKind};
 use crate::raise::RaiseKind;
 use crate::types::Type;
 
@@ -35,8 +35,6 @@ const OBJECTS: u64 = 0x4000_0000_0000;
 const STEP: u64 = 16;
 /// What regions begin at a multiple of; also the least distance between two.
 const PAGE: u64 = 0x1_0000;
-/// How many kinds of description there are for each index: objects, arrays of objects, arrays.
-const DESCRIPTION_KINDS: u64 = 3;
 
 /// A native function: the host, the context, the arguments.
 pub type Native<'h> = Box<dyn FnMut(&mut Regions<'h>, u64, &[Value]) -> Result<Values, Raised> + 'h>;
@@ -272,26 +270,16 @@ impl Host for Regions<'_> {
     }
 
     fn description_of(&mut self, kind: ObjectKind) -> u64 {
-        let (index, rank) = match kind {
-            ObjectKind::Object(class) => (class.index() as u64, 0),
-            ObjectKind::ObjectArray(class) => (class.index() as u64, 1),
-            ObjectKind::Array(ty) => (ty as u64, 2),
-        };
-        DESCRIPTIONS + (index * DESCRIPTION_KINDS + rank) * STEP
+        DESCRIPTIONS + u64::from(kind.encode()) * STEP
     }
 
     fn description_at(&mut self, address: u64) -> Option<ObjectKind> {
         let offset = address.checked_sub(DESCRIPTIONS).filter(|_| address < METHODS)?;
-        if offset % STEP != 0 {
-            return None;
-        }
-        let index = usize::try_from(offset / STEP / DESCRIPTION_KINDS).ok()?;
-        let class = || (index < self.class_count).then(|| ClassId::new(index));
-        match offset / STEP % DESCRIPTION_KINDS {
-            0 => class().map(ObjectKind::Object),
-            1 => class().map(ObjectKind::ObjectArray),
-            _ => Type::VALUES.into_iter().find(|ty| *ty as usize == index).map(ObjectKind::Array),
-        }
+        let number = u32::try_from(offset / STEP).ok().filter(|_| offset % STEP == 0)?;
+        ObjectKind::decode(number).filter(|kind| match kind {
+            ObjectKind::Object(class) | ObjectKind::ObjectArray(class) => class.index() < self.class_count,
+            ObjectKind::Array(_) => true,
+        })
     }
 
     fn allocate(&mut self, module: &Module, kind: ObjectKind, length: u32) -> Result<u64, Raised> {

@@ -48,7 +48,10 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
 
             (Call | CallIndirect | CallVirtual | CallInterface | CallNative, _) => self.call(node)?,
             (TailCall | TailCallIndirect, _) => return self.tail_call(node),
-            (Poll, _) => self.host.poll(self.top.context)?,
+            (Poll, _) => {
+                let context = self.top.context;
+                self.ask(|host| host.poll(context))?;
+            }
             (Guard | GuardBranch, _) => return self.guard(node),
 
             (Goto, Payload::Goto(target)) => return Ok(Flow::Jump(target)),

@@ -69,6 +69,7 @@ impl Asm {
             frame_offset: self.frame,
             handlers_first: first as u32,
             handlers_count: handlers.len() as u16,
+            references: None,
         });
         self.bytes(&[0xe8, 0, 0, 0, 0])
     }

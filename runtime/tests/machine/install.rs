@@ -103,6 +103,7 @@ fn what_cannot_be_installed_is_an_error() {
         frame_offset: 0,
         handlers_first: 0,
         handlers_count: 1,
+        references: None,
     };
     let dangling = Artifact { sites: vec![site], ..plain.clone() };
     assert!(matches!(refused(&dangling, None), Some(InstallError::Malformed { .. })));
