@@ -28,9 +28,10 @@ use dagwood_il::{Edits, Folding, Method, MethodId, RaiseKind, Type};
 use dagwood_runtime::codespace::{Fallback, Options as Space, Protection};
 use dagwood_runtime::compiler::bodies;
 use dagwood_runtime::context::Context;
+use dagwood_runtime::heap::{self, Collect, Heap};
 use dagwood_runtime::jit::{CallCx, CallError, Jit, Options};
 use dagwood_runtime::memory::{Limits as MemoryLimits, LinearMemory};
-use dagwood_runtime::natives::Natives;
+use dagwood_runtime::objects::Objects;
 use dagwood_runtime::raise::Raise;
 use dagwood_runtime::thread::{self, Thread};
 use dagwood_runtime::{Bodies as Sources, EvictError};
@@ -41,6 +42,8 @@ use crate::reshape::reshape;
 
 /// Roots that an interpretation may execute. Loops are bounded, but their nesting multiplies.
 const FUEL: u64 = 2_000_000;
+/// The bytes of objects that a program may make, where they are never freed, or have at once: more than it can with its fuel.
+const HEAP_BYTES: usize = 256 << 20;
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -275,6 +278,8 @@ pub(crate) fn interpret_bodies(
     let mut host = Regions::new(&program.module);
     let memory = host.add(MEMORY_BYTES as usize);
     host.bind(program.memory, memory);
+    host.heap_limit = HEAP_BYTES as u64;
+    host.native(program.pass, |_, _, args| Ok(Values::from_slice(args)));
     host.native(program.native, |_, _, args| match mix(args[0].low() as u32, args[1].low()) {
         Ok(mixed) => Ok(Values::from_slice(&[Value::i64(mixed as i64)])),
         Err(object) => Err(Raised::guest(object)),
@@ -316,8 +321,11 @@ pub(crate) fn run_native(
     let mut jit = Jit::new(program.module.clone(), options).map_err(|error| error.to_string())?;
     jit.bind_symbol(program.memory, memory.address());
     jit.compile(&program.methods, sources).map_err(|error| error.to_string())?;
-    let mut natives = Natives::new(&program.module);
-    natives.register(program.native, |args| match mix(args[0].low() as u32, args[1].low()) {
+    let eager = heap::Options { limit_bytes: HEAP_BYTES, collect: Collect::AtEveryYield };
+    let heap = Heap::new(jit.classes().clone(), &eager).map_err(|error| error.to_string())?;
+    let mut natives = Objects::new(&program.module, &heap);
+    natives.register(program.pass, |_, args| Ok(args.to_vec()));
+    natives.register(program.native, |_, args| match mix(args[0].low() as u32, args[1].low()) {
         Ok(mixed) => Ok(vec![Value::i64(mixed as i64)]),
         Err(object) => Err(Raise::guest(object)),
     });
@@ -335,7 +343,7 @@ fn run(
     jit: &Jit,
     program: &Program,
     args: &[Value],
-    natives: &Natives,
+    natives: &Objects<'_>,
     memory: &mut LinearMemory,
 ) -> Result<Outcome, String> {
     memory.as_mut_slice().fill(0);

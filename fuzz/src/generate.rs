@@ -1,7 +1,7 @@
 //! Programs of valid IL, made from bytes.
 //!
 //! ```text
-//!   bytes ──► module: memory, natives, methods m0 … mk, each calling only those before it
+//!   bytes ──► module: memory, natives, classes, methods m0 … mk, each calling only those before it
 //!         ──► bodies: straight code, if, loop, switch, try — nested, every loop with a counter
 //! ```
 //!
@@ -15,14 +15,19 @@
 //! * Every program passes the verifier, and ends: loops count down, calls go to earlier methods only.
 //! * The same bytes make the same program, whatever the folding, up to what folding leaves out.
 
+mod objects;
+
+use std::collections::BTreeMap;
+
 use bumpalo::Bump;
-use dagwood_il::opcode::{Operand, Outcome, PayloadKind, Row, TABLE};
+use dagwood_il::opcode::{Class, Operand, Outcome, PayloadKind, Row, TABLE};
 use dagwood_il::{
     Access, Block, BuildError, Builder, Folding, Handler, KindSet, Local, Method, MethodId, Module, NativeId,
     Node, Opcode, Payload, Place, Properties, RaiseKind, SourcePos, SymbolId, SymbolKind, Type,
 };
 
 use crate::choices::Choices;
+use objects::{Declared, Known, TABLE_METHODS};
 
 /// Bytes of the memory that a program may touch.
 pub const MEMORY_BYTES: u32 = 256;
@@ -35,8 +40,11 @@ const MAX_TRIPS: usize = 5;
 /// Methods a program may have.
 const MAX_METHODS: usize = 4;
 
-/// The types that generated values have. References need objects, and 128 bits have operations of no kind but moves.
-const TYPES: [Type; 7] = [Type::I32, Type::I64, Type::I8, Type::I16, Type::F32, Type::F64, Type::Addr];
+/// The types that generated values have. 128 bits have operations of no kind but moves.
+const TYPES: [Type; 8] =
+    [Type::I32, Type::I64, Type::I8, Type::I16, Type::F32, Type::F64, Type::Addr, Type::Ref];
+/// How many of them the host may see, because they are the same in every engine.
+const SEEN_TYPES: usize = 7;
 
 /// A generated program: declarations, and bytes from which each body is built again at will.
 pub struct Program {
@@ -48,6 +56,9 @@ pub struct Program {
     pub memory: SymbolId,
     /// A native function that mixes its arguments, and raises now and then; see [`mix`].
     pub native: NativeId,
+    /// A native function that returns the reference that it is given.
+    pub pass: NativeId,
+    objects: Declared,
     seeds: Vec<Vec<u8>>,
 }
 
@@ -64,18 +75,23 @@ impl Program {
         let mut module = Module::new();
         let memory = module.declare_symbol("memory", SymbolKind::Region);
         let native = module.declare_native("mix", &[Type::I32, Type::I64], &[Type::I64]);
+        let pass = module.declare_native("pass", &[Type::Ref], &[Type::Ref]);
+        let (objects, table) = Declared::new(&mut module);
         let count = 1 + choices.below(MAX_METHODS);
-        let mut methods = Vec::new();
+        let mut methods = table.to_vec();
         for index in 0..count {
-            let params: Vec<Type> = (0..choices.below(5)).map(|_| value_type(&mut choices)).collect();
-            let results: Vec<Type> = (0..1 + choices.below(3)).map(|_| value_type(&mut choices)).collect();
+            // The last is called by the host.
+            let types = if index + 1 == count { SEEN_TYPES } else { TYPES.len() };
+            let params: Vec<Type> = (0..choices.below(5)).map(|_| TYPES[choices.below(types)]).collect();
+            let results: Vec<Type> = (0..1 + choices.below(3)).map(|_| TYPES[choices.below(types)]).collect();
             methods.push(module.declare_method(&format!("m{index}"), &params, &results));
         }
+        let count = methods.len();
         let share = choices_left(bytes, count);
         let seeds = (0..count)
             .map(|index| bytes.iter().copied().skip(index).step_by(count).take(share).collect())
             .collect();
-        Program { module, methods, memory, native, seeds }
+        Program { module, methods, memory, native, pass, objects, seeds }
     }
 
     /// The method to run.
@@ -104,11 +120,13 @@ impl Program {
         let choices = Choices::new(&self.seeds[index]);
         Generator {
             program: self,
-            callees: &self.methods[..index],
+            // Methods in tables may be called by each other through them, so they call none.
+            callees: if index < TABLE_METHODS { &[] } else { &self.methods[..index] },
             builder,
             choices,
             locals: Vec::new(),
             pool: Vec::new(),
+            known: BTreeMap::new(),
             depth: 0,
         }
         .method()
@@ -119,20 +137,25 @@ fn choices_left(bytes: &[u8], methods: usize) -> usize {
     bytes.len() / methods + 1
 }
 
-fn value_type(choices: &mut Choices<'_>) -> Type {
-    TYPES[choices.below(TYPES.len())]
-}
-
 /// Whether operations of this row can be drawn: a value from values, with nothing else to say.
 fn is_computation(row: &Row) -> bool {
     let shape = matches!(row.outcome, Outcome::Own(_) | Outcome::Fixed(_)) && !row.operands.is_empty();
     let payload = matches!(row.payload, PayloadKind::None | PayloadKind::Raise);
-    // A reference or a value of no type cannot be had: no class, no object.
+    // A value of no type cannot be had.
     let operands = row.operands.iter().all(|operand| match operand {
         Operand::Of(class) => TYPES.iter().any(|ty| class.contains(*ty)),
         Operand::Own | Operand::Like => true,
     });
-    shape && payload && operands && row.opcode != Opcode::Result && !row.has(Properties::FRAME_ONLY)
+    // What reads an object fails where there is none, and what it gives may be an address.
+    let reads_object = row.payload == PayloadKind::None
+        && row.has(Properties::ROOT)
+        && row.operands.contains(&Operand::Of(Class::REF));
+    shape
+        && payload
+        && operands
+        && !reads_object
+        && row.opcode != Opcode::Result
+        && !row.has(Properties::FRAME_ONLY)
 }
 
 /// The state of one body in the making.
@@ -144,6 +167,8 @@ struct Generator<'a, 'p> {
     locals: Vec<(Local, Type)>,
     /// What can be used where the builder stands.
     pool: Vec<Node>,
+    /// What new objects are.
+    known: BTreeMap<Node, Known>,
     depth: usize,
 }
 
@@ -157,7 +182,7 @@ impl<'a> Generator<'a, '_> {
             self.locals.push((self.builder.param(index), *ty));
         }
         for index in 0..2 + self.choices.below(6) {
-            let ty = value_type(&mut self.choices);
+            let ty = TYPES[self.choices.below(TYPES.len())];
             let local = self.builder.local(&format!("v{index}"), ty);
             let value = self.constant(ty);
             self.builder.set(local, value);
@@ -175,7 +200,7 @@ impl<'a> Generator<'a, '_> {
         for ordinal in 0..1 + self.choices.below(MAX_STATEMENTS) {
             self.builder.at(SourcePos(ordinal as u32));
             let is_flat = self.depth > MAX_DEPTH || self.choices.is_exhausted();
-            match self.choices.below(if is_flat { 15 } else { 22 }) {
+            match self.choices.below(if is_flat { 18 } else { 25 }) {
                 0..=4 => self.compute(),
                 5..=6 => self.set(),
                 7 => self.load(),
@@ -186,10 +211,11 @@ impl<'a> Generator<'a, '_> {
                 12 => self.call_indirect(),
                 13 => self.bulk(),
                 14 => self.poll(),
-                15 | 16 => self.if_else(),
-                17 | 18 => self.counted_loop(),
-                19 => self.switch(),
-                20 => self.throw_if(),
+                15..=17 => self.object(),
+                18 | 19 => self.if_else(),
+                20 | 21 => self.counted_loop(),
+                22 => self.switch(),
+                23 => self.throw_if(),
                 _ => self.try_region(),
             }
         }
@@ -199,7 +225,11 @@ impl<'a> Generator<'a, '_> {
     // ---- values ----
 
     fn constant(&mut self, ty: Type) -> Node {
-        let bits = if ty.is_float() { self.choices.float_bits(ty.bits()) } else { self.choices.bits() };
+        let bits = match ty {
+            Type::Ref => 0,
+            ty if ty.is_float() => self.choices.float_bits(ty.bits()),
+            _ => self.choices.bits(),
+        };
         self.builder.constant(ty, bits)
     }
 
@@ -294,14 +324,14 @@ impl<'a> Generator<'a, '_> {
 
     /// Addresses differ between engines, so none is ever stored, loaded or made from the memory's own.
     fn load(&mut self) {
-        let ty = value_type(&mut self.choices);
+        let ty = TYPES[self.choices.below(SEEN_TYPES)];
         let (access, base, index) = self.place(ty);
         let node = self.builder.load(ty, access, base, Some(index));
         self.pool.push(node);
     }
 
     fn store(&mut self) {
-        let ty = value_type(&mut self.choices);
+        let ty = TYPES[self.choices.below(SEEN_TYPES)];
         let value = self.value(ty);
         let value = self.canonical(value);
         let (access, base, index) = self.place(ty);
@@ -524,5 +554,6 @@ impl<'a> Generator<'a, '_> {
 fn fits(row: &Row, from: Type, to: Type) -> bool {
     (!row.has(Properties::WIDENS) || from.bits() < to.bits())
         && (!row.has(Properties::NARROWS) || from.bits() > to.bits())
-        && (!row.has(Properties::SAME_WIDTH) || from.bits() == to.bits())
+        && (!row.has(Properties::SAME_WIDTH)
+            || from.bits() == to.bits() && (from == Type::Ref) == (to == Type::Ref))
 }
