@@ -11,7 +11,6 @@
 use std::fmt;
 
 use bumpalo::Bump;
-use dagwood_il::entity::EntityVec;
 use dagwood_il::eval::Value;
 use dagwood_il::world::ClosedWorld;
 use dagwood_il::{Folding, Method, MethodId, text};
@@ -235,9 +234,10 @@ struct Each<'e, 'p> {
 impl Each<'_, '_> {
     /// The outcome with a method as it is now. It comes by text, which may be read into one arena with the others.
     fn outcome(&self, method: MethodId, text: &str) -> Result<Option<Outcome>, String> {
-        let mut module = self.case.program.module.clone();
-        module.methods = EntityVec::default();
-        let mut whole = text::print_module(&module, &[]);
+        let declarations = text::print_module(&self.case.program.module, &[]);
+        // Those of methods come with their bodies.
+        let others = declarations.lines().filter(|line| !line.starts_with("method "));
+        let mut whole: String = others.flat_map(|line| [line, "\n"]).collect();
         for (id, other) in self.others {
             whole += if *id == method { text } else { other };
         }
