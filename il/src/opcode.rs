@@ -60,6 +60,26 @@ impl Class {
         self.0 & (1 << ty as u16) != 0
     }
 
+    /// The set of one type.
+    pub(crate) const fn one(ty: Type) -> Class {
+        Class::of(&[ty])
+    }
+
+    /// What is in both sets.
+    pub(crate) const fn and(self, other: Class) -> Class {
+        Class(self.0 & other.0)
+    }
+
+    /// Whether no type is in the set.
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The type, if the set has but one.
+    pub(crate) fn single(self) -> Option<Type> {
+        if self.0.count_ones() == 1 { self.types().next() } else { None }
+    }
+
     /// The types in the set.
     pub fn types(self) -> impl Iterator<Item = Type> {
         std::iter::once(Type::Void).chain(Type::VALUES).filter(move |ty| self.contains(*ty))

@@ -1,243 +1,187 @@
-//! Rules as text: parsed once, then matched against nodes and built from them.
+//! Rules at work: matched against nodes, and built from them.
 
 use smallvec::SmallVec;
 
+use super::law::{Condition, Kind, MAX_LETTERS, MAX_TYPES, RESULT, Rule, Term, TypeVar};
 use crate::builder::Builder;
-use crate::method::{Node, Payload};
-use crate::opcode::{Opcode, Outcome, Properties};
+use crate::eval::{Value, evaluate};
+use crate::method::{Method, Node, Payload};
+use crate::opcode::{Opcode, Properties};
 use crate::types::Type;
 
-/// A tree of a rule's left or right side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Term {
-    /// Any node; `bool`: only a constant.
-    Var { name: u8, is_const: bool },
-    /// The constant with this value at the type at hand.
-    Literal(i8),
-    /// An operation.
-    Op(Opcode, Vec<Term>),
-    /// On the right only: its operand extended or cut to the type asked for, with zeros or with the sign.
-    Resize { extend: Opcode, operand: Box<Term> },
-}
+/// How far a truth is looked for among the operands of what combines truths.
+const MAX_TRUTH_DEPTH: u32 = 3;
 
-/// What must hold besides the match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
-    Always,
-    NonZero(u8),
-    Truth(u8),
-    Int32(u8),
-    Same(u8),
-}
-
-/// A law, ready to be applied.
-#[derive(Clone, Debug)]
-pub(super) struct Rule {
-    pub(super) left: Term,
-    pub(super) right: Term,
-    pub(super) condition: Condition,
-}
-
-/// What the letters of a rule stand for; a rule has few.
-type Bindings = SmallVec<[(u8, Node); 4]>;
-
-fn bound(bindings: &Bindings, name: u8) -> Option<Node> {
-    bindings.iter().find(|(letter, _)| *letter == name).map(|(_, node)| *node)
+/// What the letters and types of a rule stand for.
+struct Match<'r> {
+    rule: &'r Rule,
+    nodes: [Option<Node>; MAX_LETTERS],
+    /// `Void` where it is not known yet.
+    types: [Type; MAX_TYPES],
 }
 
 impl Rule {
-    /// Reads a law.
-    ///
-    /// # Panics
-    ///
-    /// If the text is not a law. The table is ours, and a test reads all of it.
-    pub(super) fn parse(law: &'static str) -> Rule {
-        let (left, rest) = law.split_once("=>").expect("a law has two sides");
-        let (right, condition) = match rest.split_once(" if ") {
-            Some((right, condition)) => (right, parse_condition(condition)),
-            None => (rest, Condition::Always),
-        };
-        Rule { left: parse_term(left), right: parse_term(right), condition }
-    }
-
-    /// The opcode at the root of the left side.
-    pub(super) fn opcode(&self) -> Opcode {
-        match &self.left {
-            Term::Op(opcode, _) => *opcode,
-            _ => unreachable!("the left side of a law is an operation"),
-        }
-    }
-
     /// The node of the right side, if the left side matches an operation of type `ty` on `operands`.
     pub(super) fn apply(&self, builder: &mut Builder<'_, '_>, ty: Type, operands: &[Node]) -> Option<Node> {
-        let Term::Op(_, terms) = &self.left else { return None };
-        let mut bindings = Bindings::new();
-        let matches = terms.len() == operands.len()
-            && terms.iter().zip(operands).all(|(term, node)| matches(builder, term, *node, &mut bindings));
-        (matches && self.condition.holds(builder, ty, &bindings))
-            .then(|| build(builder, &self.right, ty, &bindings))
+        let found = self.find(builder.method(), ty, operands)?;
+        Some(found.build(builder, &self.right))
+    }
+
+    /// Whether the left side matches an operation of type `ty` on `operands`.
+    fn find(&self, method: &Method<'_>, ty: Type, operands: &[Node]) -> Option<Match<'_>> {
+        let mut found = Match { rule: self, nodes: [None; MAX_LETTERS], types: [Type::Void; MAX_TYPES] };
+        let (_, terms) = self.root();
+        let matches = found.types_as(RESULT, ty)
+            && terms.len() == operands.len()
+            && terms.iter().zip(operands).all(|(term, node)| found.matches(method, term, *node));
+        (matches && found.settle() && self.conditions.iter().all(|c| found.holds(method, c))).then_some(found)
     }
 }
 
-impl Condition {
-    fn holds(self, builder: &Builder<'_, '_>, ty: Type, bindings: &Bindings) -> bool {
-        let method = builder.method();
-        let of = |name, test: &dyn Fn(Node) -> bool| bound(bindings, name).is_some_and(test);
-        match self {
-            Condition::Always => true,
-            Condition::NonZero(name) => {
-                of(name, &|node| method.const_bits(node).is_some_and(|bits| bits != 0))
+impl Match<'_> {
+    /// Whether `node` has the form of `term`; binds its letters and types.
+    fn matches(&mut self, method: &Method<'_>, term: &Term, node: Node) -> bool {
+        self.types_as(term.ty, method.ty(node))
+            && match &term.kind {
+                Kind::Letter(letter) => match self.nodes[*letter] {
+                    Some(other) => other == node,
+                    None => {
+                        self.nodes[*letter] = Some(node);
+                        !self.rule.letters[*letter].is_const || method.const_bits(node).is_some()
+                    }
+                },
+                Kind::Literal(literal) => method.const_bits(node) == Some(literal.bits_at(method.ty(node))),
+                Kind::Op(opcode, terms) => {
+                    method.opcode(node) == *opcode
+                        && !method.is_root(node)
+                        && method.operands(node).len() == terms.len()
+                        && (0..terms.len()).all(|i| self.matches(method, &terms[i], method.operands(node)[i]))
+                }
+                Kind::Resize { .. } => unreachable!("a resize stands on the right"),
             }
-            Condition::Truth(name) => {
-                of(name, &|node| method.opcode(node).has(Properties::TRUTH) && method.ty(node) == ty)
-            }
-            Condition::Int32(name) => of(name, &|node| method.ty(node) == Type::I32),
-            Condition::Same(name) => of(name, &|node| method.ty(node) == ty),
-        }
     }
-}
 
-/// Whether `node` has the form of `term`; binds its letters.
-fn matches(builder: &Builder<'_, '_>, term: &Term, node: Node, bindings: &mut Bindings) -> bool {
-    let method = builder.method();
-    match term {
-        Term::Var { name, is_const } => match bound(bindings, *name) {
-            Some(other) => other == node,
-            None => {
-                bindings.push((*name, node));
-                !is_const || method.const_bits(node).is_some()
-            }
-        },
-        Term::Literal(value) => {
-            let ty = method.ty(node);
-            !ty.is_float() && method.const_bits(node) == Some(*value as i64 as u64 & ty.mask())
+    /// Whether a type may be, and is, `ty`.
+    fn types_as(&mut self, var: TypeVar, ty: Type) -> bool {
+        if self.types[var] == Type::Void {
+            self.types[var] = ty;
+            return self.rule.types[var].contains(ty);
         }
-        Term::Op(opcode, terms) => {
-            method.opcode(node) == *opcode
-                && !method.is_root(node)
-                && method.operands(node).len() == terms.len()
-                && (0..terms.len()).all(|i| matches(builder, &terms[i], method.operands(node)[i], bindings))
-        }
-        Term::Resize { .. } => unreachable!("a resize stands on the right"),
+        self.types[var] == ty
     }
-}
 
-/// Builds `term` at type `ty`.
-fn build(builder: &mut Builder<'_, '_>, term: &Term, ty: Type, bindings: &Bindings) -> Node {
-    match term {
-        Term::Var { name, .. } => bound(bindings, *name).expect("letters of the right stand on the left"),
-        Term::Literal(value) => builder.constant(ty, *value as i64 as u64),
-        Term::Op(opcode, terms) => {
-            // Constants are built at the type of what they are combined with, which is the node's own where it has one.
-            let operands: SmallVec<[Node; 3]> =
-                terms.iter().map(|term| build_operand(builder, *opcode, term, ty, bindings)).collect();
-            let ty = match opcode.row().outcome {
-                Outcome::Fixed(fixed) => fixed,
-                _ => ty,
-            };
-            builder.emit(*opcode, ty, &operands, Payload::None)
-        }
-        Term::Resize { extend, operand } => {
-            let node = build(builder, operand, ty, bindings);
-            let from = builder.method().ty(node);
-            match from.bits().cmp(&ty.bits()) {
-                std::cmp::Ordering::Less => builder.convert(*extend, ty, node),
-                std::cmp::Ordering::Equal => node,
-                std::cmp::Ordering::Greater => builder.convert(Opcode::Wrap, ty, node),
+    /// Gives the types that are always the same, and looks at widths.
+    fn settle(&mut self) -> bool {
+        for (ty, class) in self.types.iter_mut().zip(&self.rule.types) {
+            if *ty == Type::Void {
+                *ty = class.single().expect("types of the right stand on the left");
             }
         }
+        let bits = |var: TypeVar| self.types[var].bits();
+        self.rule.narrower.iter().all(|(narrow, wide)| bits(*narrow) < bits(*wide))
+            && self.rule.same_width.iter().all(|(a, b)| bits(*a) == bits(*b))
     }
-}
 
-/// Builds an operand: at the type of its letters where it has any, else at that of the node.
-fn build_operand(
-    builder: &mut Builder<'_, '_>,
-    parent: Opcode,
-    term: &Term,
-    ty: Type,
-    bindings: &Bindings,
-) -> Node {
-    let ty = match (term, letter(term)) {
-        (Term::Op(..), Some(name)) => {
-            builder.method().ty(bound(bindings, name).expect("letters of the right stand on the left"))
+    fn letter(&self, letter: usize) -> Node {
+        self.nodes[letter].expect("letters of the right stand on the left")
+    }
+
+    fn holds(&self, method: &Method<'_>, condition: &Condition) -> bool {
+        let bits = |letter: usize| method.const_bits(self.letter(letter));
+        match condition {
+            Condition::Pow2(letter) => bits(*letter).is_some_and(u64::is_power_of_two),
+            Condition::FloatPow2(letter) => {
+                let ty = self.types[self.rule.letters[*letter].ty];
+                bits(*letter).is_some_and(|bits| has_exact_reciprocal(Value::from_bits(ty, bits)))
+            }
+            Condition::NonZero(letter) => method.is_proven_nonzero(self.letter(*letter)),
+            Condition::Truth(letter) => is_truth(method, self.letter(*letter), MAX_TRUTH_DEPTH),
+            Condition::Holds(term) => self.value(method, term).is_some_and(Value::is_true),
         }
-        _ => ty,
-    };
-    debug_assert!(
-        !matches!(term, Term::Literal(_)) || !matches!(parent.row().outcome, Outcome::Fixed(_)),
-        "a literal operand has the node's own type"
-    );
-    build(builder, term, ty, bindings)
-}
-
-fn letter(term: &Term) -> Option<u8> {
-    match term {
-        Term::Var { name, .. } => Some(*name),
-        Term::Literal(_) => None,
-        Term::Op(_, terms) => terms.iter().find_map(letter),
-        Term::Resize { operand, .. } => letter(operand),
     }
-}
 
-fn parse_condition(text: &str) -> Condition {
-    let mut words = text.split_whitespace();
-    let (word, name) = (words.next(), words.next().map_or(0, |letter| letter.as_bytes()[0]));
-    match word {
-        Some("nonzero") => Condition::NonZero(name),
-        Some("truth") => Condition::Truth(name),
-        Some("i32") => Condition::Int32(name),
-        Some("same") => Condition::Same(name),
-        other => unreachable!("{other:?} is not a condition of a law"),
-    }
-}
-
-fn parse_term(text: &str) -> Term {
-    let spaced = text.replace('(', " ( ").replace(')', " ) ");
-    let mut words = spaced.split_whitespace().peekable();
-    let term = parse_words(&mut words);
-    assert!(words.next().is_none(), "`{text}` is one term");
-    term
-}
-
-type Words<'w> = std::iter::Peekable<std::str::SplitWhitespace<'w>>;
-
-fn parse_words(words: &mut Words<'_>) -> Term {
-    let word = words.next().expect("a term is not empty");
-    if let Ok(value) = word.parse() {
-        return Term::Literal(value);
-    }
-    if let [name] = *word.as_bytes() {
-        return Term::Var { name, is_const: name.is_ascii_uppercase() };
-    }
-    let mut operands = Vec::new();
-    while words.peek().is_some_and(|next| *next != ")") {
-        operands.push(if words.next_if_eq(&"(").is_some() {
-            let operand = parse_words(words);
-            assert_eq!(words.next(), Some(")"), "an operation ends with its parenthesis");
-            operand
-        } else {
-            parse_atom(words)
-        });
-    }
-    let extend = match word {
-        "zresize" => Opcode::UExt,
-        "sresize" => Opcode::SExt,
-        _ => {
-            let opcode = Opcode::all().find(|opcode| opcode.name() == word);
-            return Term::Op(opcode.unwrap_or_else(|| panic!("`{word}` is an opcode")), operands);
+    /// The value of a term of constants; none if it has none (a division by zero).
+    fn value(&self, method: &Method<'_>, term: &Term) -> Option<Value> {
+        let ty = self.types[term.ty];
+        match &term.kind {
+            Kind::Letter(letter) => Some(Value::from_bits(ty, method.const_bits(self.letter(*letter))?)),
+            Kind::Literal(literal) => Some(Value::from_bits(ty, literal.bits_at(ty))),
+            Kind::Op(opcode, terms) => {
+                let mut values = SmallVec::<[Value; 3]>::new();
+                for term in terms {
+                    values.push(self.value(method, term)?);
+                }
+                evaluate(*opcode, ty, &values)
+            }
+            Kind::Resize { extend, operand } => {
+                let value = self.value(method, operand)?;
+                match resize(*extend, value.ty(), ty) {
+                    Some(opcode) => evaluate(opcode, ty, &[value]),
+                    None => Some(value),
+                }
+            }
         }
-    };
-    Term::Resize { extend, operand: Box::new(operands.remove(0)) }
+    }
+
+    /// Builds a term of the right side.
+    fn build(&self, builder: &mut Builder<'_, '_>, term: &Term) -> Node {
+        let ty = self.types[term.ty];
+        match &term.kind {
+            Kind::Letter(letter) => self.letter(*letter),
+            _ if term.is_const => {
+                let value = self.value(builder.method(), term).expect("proved: a right side has a value");
+                builder.constant(ty, value.low())
+            }
+            Kind::Literal(_) => unreachable!("a literal is a constant"),
+            Kind::Op(opcode, terms) => {
+                let operands: SmallVec<[Node; 3]> =
+                    terms.iter().map(|term| self.build(builder, term)).collect();
+                builder.emit(*opcode, ty, &operands, Payload::None)
+            }
+            Kind::Resize { extend, operand } => {
+                let node = self.build(builder, operand);
+                match resize(*extend, self.types[operand.ty], ty) {
+                    Some(opcode) => builder.convert(opcode, ty, node),
+                    None => node,
+                }
+            }
+        }
+    }
 }
 
-fn parse_atom(words: &mut Words<'_>) -> Term {
-    let word = words.next().expect("an operand is not empty");
-    match word.parse() {
-        Ok(value) => Term::Literal(value),
-        Err(_) => {
-            let name = word.as_bytes()[0];
-            assert_eq!(word.len(), 1, "`{word}` is a letter or a number");
-            Term::Var { name, is_const: name.is_ascii_uppercase() }
-        }
+/// The conversion that makes a value of `from` one of `to`, if it takes one.
+pub(super) fn resize(extend: Opcode, from: Type, to: Type) -> Option<Opcode> {
+    match from.bits().cmp(&to.bits()) {
+        std::cmp::Ordering::Less => Some(extend),
+        std::cmp::Ordering::Equal => None,
+        std::cmp::Ordering::Greater => Some(Opcode::Wrap),
+    }
+}
+
+/// Whether dividing by the float is multiplying with another one: it is a power of two, and so is its reciprocal.
+pub(super) fn has_exact_reciprocal(value: Value) -> bool {
+    let (mantissa, exponents) = if value.ty() == Type::F32 { (23, 0xff) } else { (52, 0x7ff) };
+    let exponent = value.low() >> mantissa & exponents;
+    // The reciprocal of the largest power of two would be subnormal.
+    value.low() & ((1 << mantissa) - 1) == 0 && exponent > 0 && exponent < exponents - 1
+}
+
+/// Whether a value is one or zero by what it is.
+fn is_truth(method: &Method<'_>, node: Node, depth: u32) -> bool {
+    let opcode = method.opcode(node);
+    if let Some(bits) = method.const_bits(node) {
+        return bits <= 1;
+    }
+    if opcode.has(Properties::TRUTH) {
+        return true;
+    }
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    let truth = |index: usize| is_truth(method, method.operands(node)[index], depth);
+    match opcode {
+        Opcode::And => truth(0) || truth(1),
+        Opcode::Or | Opcode::Xor | Opcode::UMin | Opcode::UMax | Opcode::Mul => truth(0) && truth(1),
+        Opcode::Select => truth(1) && truth(2),
+        Opcode::UExt | Opcode::Wrap => truth(0),
+        _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of folding. A rule *is* its law: the text is what is matched, what is built, and what the tests prove.
+//! The rules of folding. A rule *is* its law: the text is what is matched, what is built, and what is proved.
 //!
 //! ```text
 //!   add (add x A) B  =>  add x (add A B)
@@ -6,151 +6,111 @@
 //!       └ a small letter matches any node; twice the same letter, the same node
 //! ```
 //!
-//! A number matches the constant of the type at hand; `zresize` and `sresize` on the right extend or cut to the type that
-//! was asked for. Conditions follow `if`: `nonzero A`, `truth x` (x is one or zero), `i32 x`, `same x` (x has the type
-//! asked for). Constants stand on the right of what commutes; rules need to match only that.
+//! * Numbers, and `bits`, `top` (`bits - 1`), `smallest` and `largest`, are constants of the type at hand. An operation
+//!   on constants is computed when the rule is applied.
+//! * `zresize` and `sresize` on the right extend or cut to the type that is asked for.
+//! * Conditions follow `if`, separated by commas: `nonzero x` (by what it is), `truth x` (x is one or zero by what it
+//!   is), `pow2 A`, `fpow2 A`, or an operation on constants, which must not be zero.
+//! * Operands of what commutes match either way; constants stand on its right, as folding puts them there.
 //!
-//! To add a rule, add a line. The tests evaluate both sides on all pairs of 8-bit values and on samples of the wider types.
+//! # Rules for rules
+//!
+//! To add one, add a line; the tests say what is wrong with it. They hold each rule to this:
+//!
+//! * Both sides are equal, by evaluation of all values at small widths, and by the ledger of proofs (`proof/ledger.rs`).
+//! * The right side is smaller in one order of all terms (`proof/order.rs`), so that folding ends.
+//! * It makes at most one node more than it replaces: what it matches may be used elsewhere, and then stays.
+//! * It can match: no rule before it, and none for its parts, always comes first.
 
 use std::sync::LazyLock;
 
-use super::pattern::Rule;
+use super::law::{Kind, Rule};
 use crate::builder::Builder;
 use crate::method::Node;
-use crate::opcode::Opcode;
+use crate::opcode::{Opcode, TABLE};
 use crate::types::Type;
 
-/// The laws, in the order in which they are tried.
-pub(super) const LAWS: &[&str] = &[
-    // Sums.
-    "add x 0 => x",
-    "add (add x A) B => add x (add A B)",
-    "add (sub x y) y => x",
-    "add y (sub x y) => x",
-    "add x (neg y) => sub x y",
-    "add (neg x) y => sub y x",
-    "sub x x => 0",
-    "sub x A => add x (neg A)",
-    "sub 0 x => neg x",
-    "sub (add x y) y => x",
-    "sub (add x y) x => y",
-    "sub x (neg y) => add x y",
-    "neg (neg x) => x",
-    "neg (sub x y) => sub y x",
-    // Products.
-    "mul x 0 => 0",
-    "mul x 1 => x",
-    "mul x -1 => neg x",
-    "mul (mul x A) B => mul x (mul A B)",
-    "sdiv x 1 => x",
-    "udiv x 1 => x",
-    "sdiv x -1 => neg x",
-    "srem x 1 => 0",
-    "urem x 1 => 0",
-    "srem x -1 => 0",
-    "abs (abs x) => abs x",
-    "abs (neg x) => abs x",
-    "smin x x => x",
-    "smax x x => x",
-    "umin x x => x",
-    "umax x x => x",
-    "umin x 0 => 0",
-    "umax x 0 => x",
-    // Bits.
-    "and x 0 => 0",
-    "and x -1 => x",
-    "and x x => x",
-    "and (and x A) B => and x (and A B)",
-    "or x 0 => x",
-    "or x -1 => -1",
-    "or x x => x",
-    "or (or x A) B => or x (or A B)",
-    "xor x 0 => x",
-    "xor x x => 0",
-    "xor x -1 => not x",
-    "xor (xor x A) B => xor x (xor A B)",
-    "not (not x) => x",
-    "shl x 0 => x",
-    "sshr x 0 => x",
-    "ushr x 0 => x",
-    "rotl x 0 => x",
-    "rotr x 0 => x",
-    "shl 0 x => 0",
-    "sshr 0 x => 0",
-    "ushr 0 x => 0",
-    "bswap (bswap x) => x",
-    "bitrev (bitrev x) => x",
-    // Comparisons.
-    "eq x x => 1",
-    "ne x x => 0",
-    "slt x x => 0",
-    "sle x x => 1",
-    "sgt x x => 0",
-    "sge x x => 1",
-    "ult x x => 0",
-    "ule x x => 1",
-    "ugt x x => 0",
-    "uge x x => 1",
-    "ult x 0 => 0",
-    "uge x 0 => 1",
-    "ne x 0 => x if truth x",
-    "eq (eq x y) 0 => ne x y",
-    "eq (ne x y) 0 => eq x y",
-    "eq (slt x y) 0 => sge x y",
-    "eq (sle x y) 0 => sgt x y",
-    "eq (sgt x y) 0 => sle x y",
-    "eq (sge x y) 0 => slt x y",
-    "eq (ult x y) 0 => uge x y",
-    "eq (ule x y) 0 => ugt x y",
-    "eq (ugt x y) 0 => ule x y",
-    "eq (uge x y) 0 => ult x y",
-    "eq (feq x y) 0 => fne x y",
-    "eq (fne x y) 0 => feq x y",
-    "eq (sub x y) 0 => eq x y",
-    "ne (sub x y) 0 => ne x y",
-    "eq (xor x y) 0 => eq x y",
-    "ne (xor x y) 0 => ne x y",
-    // Choices.
-    "select A x y => x if nonzero A",
-    "select 0 x y => y",
-    "select c x x => x",
-    "select c 1 0 => c if truth c",
-    "select (ne c 0) x y => select c x y if i32 c",
-    "select (eq c 0) x y => select c y x if i32 c",
-    // Conversions.
-    "wrap (wrap x) => wrap x",
-    "wrap (uext x) => zresize x",
-    "wrap (sext x) => sresize x",
-    "uext (uext x) => uext x",
-    "sext (sext x) => sext x",
-    "sext (uext x) => uext x",
-    "bitcast x => x if same x",
-    "bitcast (bitcast x) => bitcast x",
-    "addr_add x 0 => x",
-    "addr_add (addr_add x A) B => addr_add x (add A B)",
-    // Floats: only what holds for every value, NaNs and signed zeros included.
-    "fneg (fneg x) => x",
-    "fabs (fabs x) => fabs x",
-    "fabs (fneg x) => fabs x",
-    "fcanonicalise (fcanonicalise x) => fcanonicalise x",
+mod arith;
+mod bits;
+mod compare;
+mod convert;
+mod divide;
+mod float;
+mod order;
+mod select;
+mod shift;
+
+/// Laws of one kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    /// What they are about.
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is for readers, and a test asks for it"))]
+    pub(super) name: &'static str,
+    /// Why they are there: who writes what they match, or what is won.
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is for readers, and a test asks for it"))]
+    pub(super) why: &'static str,
+    pub(super) laws: &'static [&'static str],
+}
+
+/// The groups, in the order in which they are tried.
+pub(super) const GROUPS: &[&[Group]] = &[
+    arith::GROUPS,
+    divide::GROUPS,
+    bits::GROUPS,
+    shift::GROUPS,
+    compare::GROUPS,
+    order::GROUPS,
+    select::GROUPS,
+    convert::GROUPS,
+    float::GROUPS,
 ];
 
+/// All laws, in the order in which they are tried.
+pub(super) fn laws() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().copied().flatten().flat_map(|group| group.laws).copied()
+}
+
+/// The rules for one opcode.
+struct Entry {
+    rules: Vec<Rule>,
+    /// By the opcode of the first operand: the rules that can match, in order.
+    by_first: Vec<Vec<u16>>,
+}
+
 /// The rules, by the opcode at the root of their left side.
-static RULES: LazyLock<Vec<Vec<Rule>>> = LazyLock::new(|| {
-    let mut by_opcode: Vec<Vec<Rule>> = Opcode::all().map(|_| Vec::new()).collect();
-    for law in LAWS {
-        let rule = Rule::parse(law);
-        by_opcode[rule.opcode() as usize].push(rule);
+static RULES: LazyLock<Vec<Option<Entry>>> = LazyLock::new(|| {
+    let mut by_root: Vec<Vec<Rule>> = Opcode::all().map(|_| Vec::new()).collect();
+    for rule in laws().flat_map(|law| Rule::parse(law).variants()) {
+        by_root[rule.opcode() as usize].push(rule);
     }
-    by_opcode
+    by_root.into_iter().map(|rules| (!rules.is_empty()).then(|| Entry::new(rules))).collect()
 });
 
-/// The right side of the first rule that matches.
+impl Entry {
+    fn new(rules: Vec<Rule>) -> Entry {
+        let mut by_first = vec![Vec::new(); TABLE.len()];
+        for (number, rule) in rules.iter().enumerate() {
+            match &rule.root().1[0].kind {
+                Kind::Op(opcode, _) => by_first[*opcode as usize].push(number as u16),
+                _ if rule.root().1[0].is_const => by_first[Opcode::Const as usize].push(number as u16),
+                _ => by_first.iter_mut().for_each(|list| list.push(number as u16)),
+            }
+        }
+        Entry { rules, by_first }
+    }
+}
+
+/// The right side of the first rule that matches, and that rule.
 pub(super) fn apply(
     builder: &mut Builder<'_, '_>,
     opcode: Opcode,
     ty: Type,
     operands: &[Node],
-) -> Option<Node> {
-    RULES[opcode as usize].iter().find_map(|rule| rule.apply(builder, ty, operands))
+) -> Option<(Node, &'static Rule)> {
+    let entry = RULES[opcode as usize].as_ref()?;
+    let first = builder.method().opcode(*operands.first()?);
+    entry.by_first[first as usize].iter().find_map(|number| {
+        let rule = &entry.rules[usize::from(*number)];
+        rule.apply(builder, ty, operands).map(|node| (node, rule))
+    })
 }
