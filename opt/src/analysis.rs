@@ -11,9 +11,12 @@
 
 pub mod available;
 pub mod births;
+pub mod frequencies;
 pub mod frontiers;
+pub mod live_locals;
 pub mod location;
 pub mod memory;
+pub mod overwrites;
 pub mod reaching;
 pub mod value_numbers;
 

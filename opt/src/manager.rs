@@ -30,7 +30,7 @@ use crate::pass::{Changed, Pass};
 use crate::program::{Callees, NoCallees, NothingKnown};
 use crate::region::Region;
 use crate::remark::Remark;
-use crate::strategy::{BASE_WORK, Row, Strategy};
+use crate::strategy::{BASE_WORK, Row, Strategy, When};
 
 /// How many rounds there are at most. Most methods need one or two; more follow only from passes that keep making work for each other.
 pub const MAX_ROUNDS: u32 = 6;
@@ -198,6 +198,7 @@ pub fn optimize(
         features: None,
         last: vec![None; strategy.rows.len()],
         round: 1,
+        is_ending: false,
     };
     for round in 1..=MAX_ROUNDS {
         manager.round = round;
@@ -210,6 +211,11 @@ pub fn optimize(
         if manager.state.waiting.is_empty() {
             break;
         }
+    }
+    manager.deny_if(Skip::Rounds, |_, _| true);
+    manager.is_ending = true;
+    for index in 0..strategy.rows.len() {
+        manager.row(index, method, observer)?;
     }
     manager.deny_if(Skip::Rounds, |_, _| true);
     manager.ledger.work = manager.state.work;
@@ -241,6 +247,8 @@ struct Manager<'r> {
     /// By the first row of each pass.
     last: Vec<Option<LastRun>>,
     round: u32,
+    /// Whether only what comes last is still to run.
+    is_ending: bool,
 }
 
 impl Manager<'_> {
@@ -381,15 +389,19 @@ impl Manager<'_> {
     ) -> Result<(), Fault> {
         let row = self.request.strategy.rows[index];
         let name = row.pass.name;
+        let comes_last = matches!(row.when, When::Last(_));
+        if comes_last != self.is_ending {
+            return Ok(());
+        }
         let wanted = self.wanted(name, method);
-        if wanted.is_none() && self.round > 1 {
+        if wanted.is_none() && self.round > 1 && !comes_last {
             return Ok(());
         }
         let lacks = match row.when.needs() {
             Features::NONE => Features::NONE,
             needs => needs.without(self.features(method)),
         };
-        let runs_anyway = self.round == 1 && !row.when.is_on_demand();
+        let runs_anyway = comes_last || self.round == 1 && !row.when.is_on_demand();
         let skip = match &wanted {
             _ if lacks != Features::NONE => Some(Skip::Lacks(lacks)),
             _ if runs_anyway && self.left() == 0 => Some(Skip::Budget),

@@ -17,7 +17,23 @@ pub struct Constraint {
 }
 
 /// The constraints of our passes.
-pub const CONSTRAINTS: &[Constraint] = &[];
+pub const CONSTRAINTS: &[Constraint] = &[
+    Constraint {
+        before: "mark_cold",
+        after: "if_conversion",
+        why: "a branch to where nothing goes is better than a choice",
+    },
+    Constraint {
+        before: "mark_cold",
+        after: "store_sinking",
+        why: "the ways that are never taken are where things sink to",
+    },
+    Constraint {
+        before: "dead_store",
+        after: "store_sinking",
+        why: "what nobody needs does not have to be moved",
+    },
+];
 
 /// The constraints that a strategy does not keep.
 pub fn violations<'c>(strategy: &Strategy, constraints: &'c [Constraint]) -> Vec<&'c Constraint> {

@@ -1,14 +1,29 @@
 //! The one table of passes. A pass is a file of this folder, its line among the modules, and its line in the table.
 
+pub mod dead_store;
 pub mod gvn;
+pub mod if_conversion;
+pub mod layout;
 pub mod mark_cold;
 pub mod pre;
 pub mod rebuild;
+pub mod store_sinking;
+pub mod switch_shaping;
 
 use crate::pass::Pass;
 
 /// Every pass, by name.
-pub const PASSES: &[Pass] = &[gvn::PASS, mark_cold::PASS, pre::PASS, rebuild::PASS];
+pub const PASSES: &[Pass] = &[
+    dead_store::PASS,
+    gvn::PASS,
+    if_conversion::PASS,
+    layout::PASS,
+    mark_cold::PASS,
+    pre::PASS,
+    rebuild::PASS,
+    store_sinking::PASS,
+    switch_shaping::PASS,
+];
 
 /// The pass with this name.
 pub fn by_name(name: &str) -> Option<Pass> {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::features::Features;
 use crate::pass::Pass;
-use crate::passes::mark_cold;
+use crate::passes::{dead_store, if_conversion, layout, mark_cold, store_sinking, switch_shaping};
 
 /// When a row's pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum When {
     Demanded,
     /// The same, for methods that have all of these features.
     DemandedWith(Features),
+    /// Once, when all else is done, for methods that have all of these features.
+    Last(Features),
 }
 
 impl When {
@@ -27,7 +29,7 @@ impl When {
     pub(crate) fn needs(self) -> Features {
         match self {
             When::Always | When::Demanded => Features::NONE,
-            When::Has(features) | When::DemandedWith(features) => features,
+            When::Has(features) | When::DemandedWith(features) | When::Last(features) => features,
         }
     }
 
@@ -108,6 +110,9 @@ const fn row(pass: Pass, when: When, why: &'static str) -> Row {
 }
 
 const BRANCHES: When = When::Has(Features::BRANCHES.union(Features::HEADS));
+const LAST_BRANCHES: When = When::Last(Features::BRANCHES);
+const STORES: When = When::Has(Features::STORES);
+const SWITCHES: When = When::Has(Features::SWITCHES);
 
 /// Compiles quickly.
 pub const QUICK: &Strategy = &Strategy {
@@ -118,7 +123,10 @@ pub const QUICK: &Strategy = &Strategy {
     rows: Cow::Borrowed(QUICK_ROWS),
 };
 
-const QUICK_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+const QUICK_ROWS: &[Row] = &[
+    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
+];
 
 /// The usual one.
 pub const WARM: &Strategy = &Strategy {
@@ -129,7 +137,14 @@ pub const WARM: &Strategy = &Strategy {
     rows: Cow::Borrowed(WARM_ROWS),
 };
 
-const WARM_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+const WARM_ROWS: &[Row] = &[
+    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
+    row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
+    row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
+    row(switch_shaping::PASS, SWITCHES, "the same, for switches"),
+    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
+];
 
 /// Takes its time.
 pub const HOT: &Strategy = &Strategy {
@@ -140,7 +155,14 @@ pub const HOT: &Strategy = &Strategy {
     rows: Cow::Borrowed(HOT_ROWS),
 };
 
-const HOT_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+const HOT_ROWS: &[Row] = &[
+    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
+    row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
+    row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
+    row(switch_shaping::PASS, SWITCHES, "the same, for switches"),
+    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
+];
 
 /// Spares no time.
 pub const SCORCHING: &Strategy = &Strategy {
@@ -151,7 +173,14 @@ pub const SCORCHING: &Strategy = &Strategy {
     rows: Cow::Borrowed(SCORCHING_ROWS),
 };
 
-const SCORCHING_ROWS: &[Row] = &[row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run")];
+const SCORCHING_ROWS: &[Row] = &[
+    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
+    row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
+    row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
+    row(switch_shaping::PASS, SWITCHES, "the same, for switches"),
+    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
+];
 
 /// Every strategy, from the quickest to compile to the quickest to run.
 pub const STRATEGIES: &[&Strategy] = &[NONE, QUICK, WARM, HOT, SCORCHING];

@@ -43,6 +43,11 @@ impl Lower<'_, '_, '_> {
         if !is_equal {
             return Some(flag);
         }
+        self.complement(flag)
+    }
+
+    /// The opposite of a flag that is a comparison.
+    pub(super) fn complement(&mut self, flag: Value) -> Option<Value> {
         let dfg = &self.cursor.func.dfg;
         Some(match dfg.insts[dfg.value_def(flag).inst()?] {
             InstructionData::IntCompare { cond, args: [x, y], .. } => {

@@ -72,8 +72,16 @@ impl Lower<'_, '_, '_> {
         }
     }
 
-    fn branch(&mut self, node: Node, then: Block, otherwise: Block) -> Result<()> {
-        let condition = self.condition(self.method.operands(node)[0]);
+    fn branch(&mut self, node: Node, mut then: Block, mut otherwise: Block) -> Result<()> {
+        let mut condition = self.condition(self.method.operands(node)[0]);
+        if self.is_more_frequent(then, otherwise) {
+            // Cranelift lets the second way follow.
+            condition = self.complement(condition).unwrap_or_else(|| {
+                let zero = self.iconst(self.cursor.func.dfg.value_type(condition), 0);
+                self.ins().icmp(IntCC::Equal, condition, zero)
+            });
+            (then, otherwise) = (otherwise, then);
+        }
         let start = self.tables.arguments.len();
         let edges = [then, otherwise].map(|block| {
             let is_head = self.method.block(block).extends.is_none();
@@ -89,6 +97,12 @@ impl Lower<'_, '_, '_> {
         }
         self.tables.arguments.truncate(start);
         Ok(())
+    }
+
+    /// Whether a block is known to run more often than another.
+    fn is_more_frequent(&self, block: Block, other: Block) -> bool {
+        let frequency = |block: Block| self.method.block(block).frequency;
+        frequency(block).zip(frequency(other)).is_some_and(|(own, other)| own > other)
     }
 
     // ---- switches ----

@@ -118,6 +118,16 @@ fn a_demand_for_a_row_that_has_passed_begins_another_round() {
 }
 
 #[test]
+fn what_comes_last_runs_once_after_all_rounds() {
+    let last = row(COUNT, When::Last(Features::HEADS));
+    let (report, _) = run(vec![last, row(LOOK, When::Always), row(ASK, When::Always)]);
+    assert_eq!(
+        outcomes(&report),
+        [(1, "look", None), (1, "ask", None), (2, "look", None), (2, "count", None)]
+    );
+}
+
+#[test]
 fn a_demand_must_cite_a_change() {
     let silent = pass("ask", |method, cx| {
         let _ = (ASK.run)(method, cx);

@@ -19,9 +19,9 @@
 //!
 //! Linear in blocks and edges.
 
-use dagwood_il::entity::EntityVec;
-use dagwood_il::{Block, Cfg, Frequency, Method, Payload, effects};
+use dagwood_il::{Block, Cfg, Frequency, Method, Module};
 
+use crate::analysis::frequencies::cold_blocks;
 use crate::cx::PassCx;
 use crate::pass::{Changed, Pass};
 
@@ -47,35 +47,8 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
 }
 
 /// The blocks that are cold, and not known to be.
-fn find(module: &dagwood_il::Module, method: &Method<'_>, cfg: &Cfg) -> Vec<Block> {
-    let mut is_cold = EntityVec::filled(false, method.block_count());
-    let may_be_marked =
-        |block: Block| method.block(block).frequency.is_none() && Some(&block) != cfg.order().first();
-    // Backward: what all ways on from are cold. In a loop the way round is taken to be hot.
-    for block in cfg.order().iter().rev() {
-        let known = method.block(*block).frequency == Some(Frequency::COLD);
-        let mut ahead = cfg.successors(*block).iter().filter(|edge| !edge.is_exception()).peekable();
-        let leads_to_raise = match ahead.peek() {
-            None => raises(module, method, *block),
-            Some(_) => ahead.all(|edge| is_cold[edge.block]),
-        };
-        is_cold[*block] = known || leads_to_raise && may_be_marked(*block);
-    }
-    // Forward: what is reached from cold blocks only, or through raises only.
-    for block in cfg.order() {
-        let mut before =
-            cfg.predecessors(*block).iter().filter(|edge| cfg.is_reachable(edge.block)).peekable();
-        let follows_raise =
-            before.peek().is_some() && before.all(|edge| edge.is_exception() || is_cold[edge.block]);
-        is_cold[*block] |= follows_raise && may_be_marked(*block);
-    }
-    cfg.order().iter().copied().filter(|block| is_cold[*block] && may_be_marked(*block)).collect()
-}
-
-/// Whether a block without successors ends by raising, not by returning or by a tail call.
-fn raises(module: &dagwood_il::Module, method: &Method<'_>, block: Block) -> bool {
-    let end = method.terminator(block);
-    end.is_some_and(|end| {
-        matches!(method.payload(end), Payload::Raise(..)) || !effects::raises(module, method, end).is_empty()
-    })
+fn find(module: &Module, method: &Method<'_>, cfg: &Cfg) -> Vec<Block> {
+    let is_cold = cold_blocks(module, method, cfg);
+    let is_new = |block: &Block| is_cold[*block] && method.block(*block).frequency.is_none();
+    cfg.order().iter().copied().filter(is_new).collect()
 }
