@@ -1,11 +1,12 @@
 //! Programs of the guest with objects: every engine does the same, and text that is nearly a program is an error with a place.
 
 use dagwood_fuzz::{Choices, bytes_of_seed, mutate, mutate_words, olive_program, seeds};
-use dagwood_il::{Bump, Folding, verify, verify_module};
-use dagwood_olive::engine::{Limits, run_bytecode, run_il, run_il_until};
+use dagwood_il::{Bump, Folding, Method, MethodId, verify, verify_module};
+use dagwood_olive::engine::{Limits, run_bodies, run_bytecode, run_il};
 use dagwood_olive::host::Value;
 use dagwood_olive::lower::Exits;
 use dagwood_olive::{Lowering, Program};
+use dagwood_opt::{Callees, Request, STRATEGIES, Strategy, closed_world, optimize};
 
 const LIMITS: Limits = Limits { fuel: 1_000_000, depth: 1000, heap_bytes: 16 << 20 };
 
@@ -50,33 +51,64 @@ fn engines_agree_about_programs_with_objects() {
     assert!(compared > 20 && caught > 5, "{compared} compared, {caught} of them with output");
 }
 
+/// The bodies of a program after the passes of a strategy, by index.
+fn optimized<'a>(
+    lowering: &Lowering<'_>,
+    strategy: &Strategy,
+    arena: &'a Bump,
+) -> Result<Vec<Method<'a>>, String> {
+    let (module, program) = (lowering.module(), lowering.program());
+    let world = closed_world(module, &[], module.methods.keys());
+    let callees = Lowered(lowering);
+    let options =
+        dagwood_opt::Options { verify: dagwood_opt::Verify::Each, ..dagwood_opt::Options::default() };
+    let request = Request { world: &world, callees: &callees, ..Request::new(module, strategy, &options) };
+    let mut bodies = Vec::new();
+    for id in module.methods.keys() {
+        let mut method = lowering.lower(id, None, arena).map_err(|error| error.to_string())?;
+        optimize(&request, &mut method, &mut ())
+            .map_err(|fault| format!("{}: {fault}", program.method_name(id)))?;
+        bodies.push(method);
+    }
+    Ok(bodies)
+}
+
+/// The bodies that are inlined.
+struct Lowered<'l>(&'l Lowering<'l>);
+
+impl Callees for Lowered<'_> {
+    fn body<'b>(&self, method: MethodId, arena: &'b Bump) -> Option<Method<'b>> {
+        self.0.lower(method, None, arena).ok()
+    }
+}
+
 #[test]
 fn frame_states_say_all_that_the_bytecode_needs_to_go_on() {
     let mut left = 0;
     for seed in seeds(20) {
         let source = olive_program(&bytes_of_seed(seed, 1000));
         let program = Program::read(&source).unwrap_or_else(|error| fail(seed, &source, &error.to_string()));
-        let mut expected = Vec::new();
         let lowering = Lowering::new(&program, Folding::On).with_exits(Exits::Everywhere);
+        let arena = Bump::new();
+        let strategy = STRATEGIES[seed as usize % STRATEGIES.len()];
+        let bodies = optimized(&lowering, strategy, &arena).unwrap_or_else(|what| fail(seed, &source, &what));
         for id in lowering.module().methods.keys().filter(|id| program.methods()[*id].is_static) {
             let params = program.methods()[id].param_types();
             let args: Vec<Value> = params.map(|ty| Value::from_bits(ty.lowered(), 0)).collect();
-            expected.clear();
+            let mut expected = Vec::new();
             let ended = run_bytecode(&program, id, &args, LIMITS, None, &mut expected);
             for guards in [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144].map(|guards| guards + seed % 3) {
                 let mut out = Vec::new();
-                let lowered = run_il_until(&lowering, id, &args, LIMITS, guards, &mut out);
-                match ended.agrees(&lowered) {
+                let other = run_bodies(&lowering, &bodies, id, &args, LIMITS, guards, &mut out);
+                match ended.agrees(&other) {
                     None => {}
                     Some(true) if out == expected => left += 1,
                     Some(_) => {
-                        let name = program.method_name(id);
+                        let name = format!("{} after `{}`", program.method_name(id), strategy.name);
                         fail(
                             seed,
                             &source,
-                            &format!(
-                                "{name} left after {guards} guards: {ended} as bytecode, {lowered} otherwise"
-                            ),
+                            &format!("{name}, left at guard {guards}: {ended} as bytecode, {other} else"),
                         );
                     }
                 }

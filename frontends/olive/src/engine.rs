@@ -3,7 +3,7 @@
 //! ```text
 //!   run_bytecode    the interpreter of the bytecode, over a heap of its own
 //!   run_il          the reference interpreter of the IL, over its own
-//!   run_il_until    the same, until a guard fails: then the interpreter of the bytecode goes on
+//!   run_bodies      the same with bodies that passes have changed, until a guard fails: then the bytecode goes on
 //! ```
 
 mod exit;
@@ -139,26 +139,28 @@ pub fn run_il(
     limits: Limits,
     out: &mut dyn Write,
 ) -> Ended {
-    run_il_until(lowering, method, args, limits, u64::MAX, out)
+    let arena = Bump::new();
+    let lower = |id| lowering.lower(id, None, &arena).expect("what is verified can be lowered");
+    let bodies: Vec<il::Method<'_>> = lowering.module().methods.keys().map(lower).collect();
+    run_bodies(lowering, &bodies, method, args, limits, u64::MAX, out)
 }
 
-/// Calls a method in the reference interpreter of the IL, and leaves it at the first guard of the method, in this call, before
-/// which so many others were passed: from there on, the bytecode is interpreted, with the frame that the guard's frame state says.
+/// Calls a method in the reference interpreter of the IL, with bodies, by index, that passes may have changed; and leaves it at the first guard of the method, in this call, before
+/// which so many others were passed: from there on, the bytecode is interpreted, with the frames that the guard's frame state says.
 ///
 /// # Panics
 ///
 /// If lowering is wrong, or the method is left while it calls itself.
-pub fn run_il_until(
+pub fn run_bodies(
     lowering: &Lowering<'_>,
+    bodies: &[il::Method<'_>],
     method: MethodId,
     args: &[Value],
     limits: Limits,
     mut guards: u64,
     out: &mut dyn Write,
 ) -> Ended {
-    let (module, program, arena) = (lowering.module(), lowering.program(), Bump::new());
-    let lower = |id| lowering.lower(id, None, &arena).expect("what is verified can be lowered");
-    let bodies: Vec<il::Method<'_>> = module.methods.keys().map(lower).collect();
+    let (module, program) = (lowering.module(), lowering.program());
     let find = |id: MethodId| bodies.get(id.index());
     let out = RefCell::new(out);
     let mut host = Regions::new(module);
@@ -196,7 +198,7 @@ pub fn run_il_until(
             Ended::Stopped(RaiseKind::Interrupt, trace.iter().map(at).collect())
         }
         Err(interp::Stop::Exit(exit)) => {
-            let frames = vec![exit::frame(program, &exit)];
+            let frames = exit::frames(program, &exit);
             let budget = interpret::Limits { fuel: limits.fuel, depth: limits.depth };
             let mut memory = exit::Memory { module, host: &mut host };
             Ended::of_bytecode(program, interpret::resume(program, &mut memory, budget, frames))

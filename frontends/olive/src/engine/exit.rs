@@ -2,7 +2,7 @@
 //! describes and the objects that the IL has made.
 
 use dagwood_il as il;
-use il::interp::{self, Exit, ExitValue};
+use il::interp::{self, Exit, ExitFrame, ExitValue};
 use il::layout::ObjectKind;
 use il::{FrameMode, Module, NativeId, RaiseKind, SymbolId};
 
@@ -73,32 +73,35 @@ impl<H: interp::Host> Host for Memory<'_, H> {
         self.host.monitor_exit(object).expect("the verifier has seen that the monitor is held");
     }
 
-    fn native(
-        &mut self,
-        _: &Program,
-        native: NativeId,
-        args: &[Value],
-    ) -> Result<Option<Value>, RaiseKind> {
+    fn native(&mut self, _: &Program, native: NativeId, args: &[Value]) -> Result<Option<Value>, RaiseKind> {
         let args: Vec<_> = args.iter().map(|arg| arg.to_il()).collect();
         let results = self.host.native(native, 0, &args).map_err(|raised| raised.kind)?;
         Ok(results.first().map(|value| Value::from_bits(value.ty(), value.low())))
     }
 }
 
-/// The frame of an exit. What the frame state does not say gets values that nobody should see.
+/// The frames of an exit, the innermost last. What the frame states do not say gets values that nobody should see.
 ///
 /// # Panics
 ///
-/// If the exit is not before an operation, or of objects that were optimized away.
-pub(super) fn frame(program: &Program, exit: &Exit) -> Frame {
+/// If the exit is not before an operation, or of objects that were optimized away, or of a method that others of the IL call.
+pub(super) fn frames(program: &Program, exit: &Exit) -> Vec<Frame> {
     assert!(exit.callers.is_empty(), "the frames of callers are not known");
-    let [frame] = exit.frames.as_slice() else { panic!("nothing is inlined in what has been lowered only") };
-    assert_eq!(frame.mode, FrameMode::Reexecute, "guards stand before operations");
+    let modes = exit.frames.iter().map(|frame| frame.mode);
+    let expected = std::iter::once(FrameMode::Reexecute).chain(std::iter::repeat(FrameMode::After));
+    assert!(
+        modes.zip(expected).all(|(own, expected)| own == expected),
+        "guards stand before operations, callers at calls"
+    );
+    exit.frames.iter().rev().map(|own| frame(program, own)).collect()
+}
+
+fn frame(program: &Program, frame: &ExitFrame) -> Frame {
     let value = |value: &ExitValue, ty: Type| match value {
         ExitValue::Value(value) => Value::from_bits(value.ty(), value.low()),
         ExitValue::Dead if ty.is_reference() => Value::Ref(0),
         ExitValue::Dead => Value::from_bits(ty.lowered(), 0x7ead_7ead_7ead_7ead),
-        ExitValue::Virtual(_) => panic!("no object is optimized away in what has been lowered only"),
+        ExitValue::Virtual(_) => panic!("objects that were optimized away cannot be made here"),
     };
     let reference = |monitor| value(monitor, Type::Null).bits();
     let locals = frame.locals.iter().zip(&program.methods()[frame.method].locals);
