@@ -21,7 +21,7 @@
 //! address is then the one that was chosen. All other sites' return addresses are as compiled.
 
 use dagwood_il::layout::ObjectKind;
-use dagwood_il::{ClassId, KindSet, MethodId, NativeId, RaiseKind, SourcePos, SymbolId};
+use dagwood_il::{ClassId, FrameMode, KindSet, MethodId, NativeId, RaiseKind, SourcePos, SymbolId, Type};
 
 /// Relocatable machine code with the metadata of one compiled method or stub.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub struct Artifact {
     /// Where frames have references, as distances below the frame pointer in bytes; a site's [`ReferenceMap`] is a range of this
     /// list.
     pub references: Vec<u32>,
+    /// The frame states of sites, each with its parent.
+    pub frames: Vec<FrameState>,
+    /// Where what frame states name is; a state names a range of this list.
+    pub locations: Vec<Location>,
     /// The bytes of stack that one activation takes, return address and saved frame pointer included.
     pub frame_size: u32,
     /// How its registers were allocated.
@@ -219,6 +223,8 @@ pub struct Site {
     pub handlers_count: u16,
     /// Where the frame has references while it waits here, if objects may move meanwhile.
     pub references: Option<ReferenceMap>,
+    /// The frame state of the operation, as an index of the artifact's, if it has one.
+    pub frame: Option<u32>,
 }
 
 /// The references of a frame while it waits at a site: `references[first .. first + count]` of the artifact. They are all that the
@@ -229,6 +235,42 @@ pub struct ReferenceMap {
     pub first: u32,
     /// How many.
     pub count: u32,
+}
+
+/// How an interpreter's frame stands while code waits at a site: its locals, its stack and its monitors, in this order, are
+/// `locations[first ..]` of the artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameState {
+    /// Whose frame.
+    pub method: MethodId,
+    /// Where in its source it stands.
+    pub position: SourcePos,
+    /// Before the operation there, after it, or in the raise of an exception.
+    pub mode: FrameMode,
+    /// Where its values' locations start.
+    pub first: u32,
+    /// How many of them are locals.
+    pub locals: u16,
+    /// How many are on the stack.
+    pub stack: u16,
+    /// How many are monitors.
+    pub monitors: u16,
+    /// The frame of its caller, if this method was inlined, as an index of the artifact's.
+    pub parent: Option<u32>,
+}
+
+/// Where a value of a frame state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Nowhere, since nobody will read it.
+    Dead,
+    /// It is a constant of at most 64 bits.
+    Constant(Type, u64),
+    /// A reference that the frame keeps while it waits, at this distance below its frame pointer.
+    Reference(u32),
+    /// In a register, or wherever the register allocator put it. Code that is left through a frame state stores such values
+    /// before; a frame that waits in a call does not tell them.
+    Unknown,
 }
 
 /// A handler in compiled code. It is entered with the exception object in `rax` and

@@ -128,6 +128,7 @@ mod tests {
             handlers_first: 0,
             handlers_count: 0,
             references: None,
+            frame: None,
         };
         Artifact { code, sites: vec![site], ..Artifact::default() }
     }

@@ -59,6 +59,7 @@ impl Compiler {
         let origin = Origin {
             method: Some(method),
             module: Some(module),
+            kept: &self.tables.references.kept,
             positions: &self.tables.positions,
             catches: &self.tables.catches,
             has_loops: self.tables.has_loops,
@@ -91,6 +92,7 @@ impl Compiler {
         let origin = Origin {
             method: None,
             module: None,
+            kept: &[],
             positions: &[],
             catches: &[],
             has_loops: false,

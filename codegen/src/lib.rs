@@ -13,6 +13,7 @@ mod back_edges;
 mod calls;
 mod compiler;
 mod error;
+mod frames;
 mod imports;
 mod lower;
 mod magic;

@@ -92,7 +92,7 @@ pub(crate) struct Tables {
     pub(crate) positions: Vec<SourcePos>,
     /// By tag.
     pub(crate) catches: Vec<Catch>,
-    references: References,
+    pub(crate) references: References,
     /// Whether some block is reached from itself.
     pub(crate) has_loops: bool,
 }
@@ -258,8 +258,15 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
         let values = references.map(|node| self.tables.slots[node.index()].value);
         self.tables.references.values.extend(values.filter(|value| *value != no_value()));
         self.cursor.set_position(CursorPosition::Nowhere);
-        let spilled = spill::spill(self.cursor.func, &self.tables.references);
-        spilled.ok_or_else(|| self.limit("blocks that references are live through", MAX_LIVE))
+        let slots = spill::spill(self.cursor.func, &self.tables.references);
+        let slots = slots.ok_or_else(|| self.limit("blocks that references are live through", MAX_LIVE))?;
+        let tables = &mut *self.tables;
+        let known = self.method.nodes().filter_map(|node| {
+            let value = tables.slots[node.index()].value;
+            Some((node, slots[(value != no_value()).then_some(value)?]?))
+        });
+        tables.references.kept.extend(known);
+        Ok(())
     }
 
     // ---- blocks ----

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use cranelift_codegen::binemit::Reloc as ClifReloc;
-use cranelift_codegen::ir::{ExternalName, Function};
+use cranelift_codegen::ir::{ExternalName, Function, StackSlot};
 use cranelift_codegen::{
     CompiledCode, Final, FinalizedMachExceptionHandler, FinalizedRelocTarget, MachSrcLoc,
 };
@@ -16,6 +16,7 @@ use dagwood_il::{Method, Module, Node, Opcode, Payload, Properties, RaiseKind, S
 use crate::artifact::{Artifact, Landing, ListingLine, ReferenceMap, Reloc, RelocKind, RelocTarget, Site};
 use crate::back_edges;
 use crate::calls::Windows;
+use crate::frames::Frames;
 use crate::imports;
 use crate::lower::Catch;
 use crate::traps;
@@ -28,6 +29,8 @@ pub(crate) struct Origin<'o, 'a> {
     pub(crate) module: Option<&'o Module>,
     /// By node: where in the source it stands, for roots.
     pub(crate) positions: &'o [SourcePos],
+    /// The nodes whose values are references that are kept in slots of the frame.
+    pub(crate) kept: &'o [(Node, StackSlot)],
     /// What the handlers catch, by tag.
     pub(crate) catches: &'o [Catch],
     /// Whether some block is reached from itself.
@@ -134,6 +137,7 @@ fn collect_sites(
 ) -> Result<(), String> {
     let locations = compiled.buffer.get_srclocs_sorted();
     let mut maps = Maps::new(compiled, origin);
+    let mut frames = Frames::new(compiled, origin);
     for call in compiled.buffer.call_sites() {
         let location = location_of(locations, call.ret_addr - 1);
         let first = artifact.handlers.len();
@@ -144,6 +148,10 @@ fn collect_sites(
             let (kinds, class) = origin.catches[tag.as_u32() as usize];
             artifact.handlers.push(Landing { kinds, class, offset: *offset });
         }
+        let references = maps.of(call.ret_addr, location, &mut artifact.references);
+        let map = references.map_or(0..0, |map| map.first as usize..(map.first + map.count) as usize);
+        let map = artifact.references[map].to_vec();
+        let frame = frames.of(location, &map, artifact);
         artifact.sites.push(Site {
             return_offset: call.ret_addr,
             position: position_of(origin, location),
@@ -151,7 +159,8 @@ fn collect_sites(
             frame_offset: call.frame_offset.unwrap_or(0),
             handlers_first: first as u32,
             handlers_count: (artifact.handlers.len() - first) as u16,
-            references: maps.of(call.ret_addr, location, &mut artifact.references),
+            references,
+            frame,
         });
     }
     Ok(())

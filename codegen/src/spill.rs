@@ -36,6 +36,7 @@ use cranelift_codegen::ir::{
     Block, Function, Inst, InstBuilder, StackSlot, StackSlotData, StackSlotKind, UserStackMapEntry, Value,
     ValueDef, types,
 };
+use dagwood_il::Node;
 
 /// The blocks that references may be live through, counted for each reference.
 pub(crate) const MAX_LIVE: usize = 1 << 24;
@@ -50,12 +51,15 @@ pub(crate) struct References {
     pub(crate) values: Vec<Value>,
     /// Calls during which objects may move.
     pub(crate) safepoints: Vec<Inst>,
+    /// The nodes whose values have slots, ascending.
+    pub(crate) kept: Vec<(Node, StackSlot)>,
 }
 
 impl References {
     pub(crate) fn clear(&mut self) {
         self.values.clear();
         self.safepoints.clear();
+        self.kept.clear();
     }
 }
 
@@ -66,19 +70,22 @@ struct Spill<'f> {
     is_safepoint: SecondaryMap<Inst, bool>,
     /// By block, the references that are live at its end and not used up before.
     live_out: SecondaryMap<Block, Vec<Value>>,
-    slots: SecondaryMap<Value, Option<StackSlot>>,
+    slots: Slots,
 }
 
+/// The slots of values that have one.
+pub(crate) type Slots = SecondaryMap<Value, Option<StackSlot>>;
+
 /// Gives the function's references slots where objects may move. None if they are live in too many places.
-pub(crate) fn spill(func: &mut Function, references: &References) -> Option<()> {
+pub(crate) fn spill(func: &mut Function, references: &References) -> Option<Slots> {
     if references.values.is_empty() || references.safepoints.is_empty() {
-        return Some(());
+        return Some(Slots::new());
     }
     let mut spill = Spill {
         is_reference: SecondaryMap::new(),
         is_safepoint: SecondaryMap::new(),
         live_out: SecondaryMap::new(),
-        slots: SecondaryMap::new(),
+        slots: Slots::new(),
         func,
     };
     for value in &references.values {
@@ -92,7 +99,7 @@ pub(crate) fn spill(func: &mut Function, references: &References) -> Option<()> 
         spill.store();
         spill.load();
     }
-    Some(())
+    Some(spill.slots)
 }
 
 impl Spill<'_> {
@@ -134,13 +141,16 @@ impl Spill<'_> {
                 for edge in flow.pred_iter(block) {
                     if seen[edge.block].replace(value) != Some(value) {
                         count += 1;
+                        if count > MAX_LIVE {
+                            return None;
+                        }
                         self.live_out[edge.block].push(value);
                         pending.push(edge.block);
                     }
                 }
             }
         }
-        (count <= MAX_LIVE).then_some(())
+        Some(())
     }
 
     /// Writes the maps, and gives slots to what is in them; whether anything is.

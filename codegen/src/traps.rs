@@ -26,6 +26,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use smallvec::SmallVec;
 
 use crate::artifact::{Artifact, Helper, ReferenceMap, Reloc, RelocKind, RelocTarget, Site};
+use crate::frames::Frames;
 use crate::lower::{POLLED, UNREACHABLE, kind_of};
 use crate::sites::{Locations, Origin, location_of, node_of, owner_of, position_of};
 
@@ -71,8 +72,10 @@ pub(crate) fn replace(
         next += if trap.code == POLLED { 2 * CALL_BYTES } else { CALL_BYTES };
     }
     redirect(&mut traps, locations, origin, artifact);
+    let mut frames = Frames::new(compiled, origin);
     for trap in &traps {
-        emit(trap, origin, artifact)?;
+        let frame = frames.of(trap.location, &[], artifact);
+        emit(trap, origin, frame, artifact)?;
     }
     // The last return address is then one inside of the code, too.
     artifact.code.push(BREAKPOINT);
@@ -136,7 +139,12 @@ fn put_distance(artifact: &mut Artifact, next: u32, to: u32) {
 }
 
 /// Emits the call that replaces a trap.
-fn emit(trap: &Trap, origin: &Origin<'_, '_>, artifact: &mut Artifact) -> Result<(), String> {
+fn emit(
+    trap: &Trap,
+    origin: &Origin<'_, '_>,
+    frame: Option<u32>,
+    artifact: &mut Artifact,
+) -> Result<(), String> {
     if trap.branches.is_empty() {
         return Err(format!("no branch to the trap at {:#x} was found", trap.offset));
     }
@@ -157,6 +165,7 @@ fn emit(trap: &Trap, origin: &Origin<'_, '_>, artifact: &mut Artifact) -> Result
         handlers_count: 0,
         // A poll in a method that has references is not a trap.
         references: is_poll.then(ReferenceMap::default),
+        frame,
     });
     if is_poll {
         let [back] = trap.branches[..] else {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use bumpalo::Bump;
-use dagwood_codegen::{Artifact, Compiler, Features, Helper, RelocTarget, Target, Verify};
+use dagwood_codegen::{
+    Artifact, Compiler, Features, FrameState, Helper, Location, RelocTarget, Site, Target, Verify,
+};
 use dagwood_il::{
-    Builder, Folding, Handler, KindSet, Module, Opcode, Payload, RaiseKind, Signature, SourcePos, Type,
+    Builder, Folding, FrameMode, Handler, KindSet, Module, Opcode, Payload, RaiseKind, Signature, SourcePos,
+    Type, text,
 };
 
 fn compiler() -> Compiler {
@@ -133,4 +136,55 @@ fn only_constants_need_to_be_aligned() {
     // A wide constant is an operand in memory, and so is a float, which Cranelift aligns like a vector.
     assert_eq!(align(Opcode::Xor, Type::I64), 8);
     assert_eq!([Type::F32, Type::F64].map(|ty| align(Opcode::FMul, ty)), [16, 16]);
+}
+
+#[test]
+fn a_site_tells_its_references_and_what_it_knows_of_its_frames() {
+    let source = "
+class @C size 16
+method @outer ($p: ref, $q: ref, $n: i64) -> (ref) {
+b0:
+  %p = entry.ref $p
+  %q = entry.ref $q
+  %n = entry.i64 $n
+  %three = const.i64 3
+  %gone = dead
+  %outer = frame @outer:7 after [%p, %q, %n] [%three]
+  %inner = frame @inner:2 reexecute [%gone, %p] [] parent %outer
+  %r = new @C frame %inner
+  %s = new @C
+  %is_p = eq %p, %r
+  %chosen = select.ref %is_p, %r, %s
+  return %chosen
+}
+method @inner () -> () {
+b0:
+  return
+}
+";
+    let arena = Bump::new();
+    let parsed = text::parse(source, &arena).unwrap();
+    let artifact = compiler().compile(&parsed.module, &parsed.bodies[0].method).unwrap();
+    let [first, second, ..] = artifact.sites[..] else { panic!("{:?}", artifact.sites) };
+    let map = |site: Site| {
+        let map = site.references.unwrap();
+        &artifact.references[map.first as usize..(map.first + map.count) as usize]
+    };
+    // The parameter is used behind both allocations, the first object behind the second one.
+    assert_eq!((map(first).len(), map(second).len(), second.frame), (1, 2, None));
+    assert!(map(second).contains(&map(first)[0]));
+    let inner = artifact.frames[first.frame.unwrap() as usize];
+    let outer = artifact.frames[inner.parent.unwrap() as usize];
+    let names = |state: FrameState| (state.position, state.mode, state.locals, state.stack, state.monitors);
+    assert_eq!(names(inner), (SourcePos(2), FrameMode::Reexecute, 2, 0, 0));
+    assert_eq!(names(outer), (SourcePos(7), FrameMode::After, 3, 1, 0));
+    assert_eq!((inner.method, outer.method), (parsed.bodies[1].method.id(), parsed.bodies[0].method.id()));
+    let values = |state: FrameState, count| &artifact.locations[state.first as usize..][..count];
+    let p = Location::Reference(map(first)[0]);
+    assert_eq!(values(inner, 2), [Location::Dead, p]);
+    assert_eq!(
+        values(outer, 4),
+        [p, Location::Unknown, Location::Unknown, Location::Constant(Type::I64, 3)],
+        "nothing keeps what only a frame state names"
+    );
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use dagwood_codegen::{Landing, Site};
+use dagwood_codegen::{FrameState, Landing, Site};
 use dagwood_codespace::Slot;
 use dagwood_il::MethodId;
 
@@ -20,6 +20,8 @@ pub(crate) struct Body {
     pub(crate) handlers: Box<[Landing]>,
     /// The references that maps of sites list, as distances below the frame pointer.
     pub(crate) references: Box<[u32]>,
+    /// The frame states of sites.
+    pub(crate) frames: Box<[FrameState]>,
     /// The program whose methods it calls directly, if these calls may be redirected.
     pub(crate) program: Option<Arc<Program>>,
     /// These calls, by ascending return address.
@@ -75,6 +77,12 @@ impl Body {
     pub(crate) fn handlers(&self, site: &Site) -> &[Landing] {
         let first = site.handlers_first as usize;
         &self.handlers[first..first + usize::from(site.handlers_count)]
+    }
+
+    /// The frame states of a site, the innermost first: several where methods were inlined.
+    pub(crate) fn frames(&self, site: &Site) -> impl Iterator<Item = &FrameState> {
+        let state = |index: u32| &self.frames[index as usize];
+        std::iter::successors(site.frame.map(state), move |inner| inner.parent.map(state))
     }
 
     /// Where a frame that waits at a site has references, as distances below its frame pointer; none if objects do not move there.

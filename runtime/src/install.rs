@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use dagwood_codegen::{Artifact, Call, Reloc, RelocKind, RelocTarget, Site};
+use dagwood_codegen::{Artifact, Call, FrameState, Reloc, RelocKind, RelocTarget, Site};
 use dagwood_codespace::{
     CallForm, CodeBuf, CodeWriter, Error, HotEdge, Lane, Layout, PAGE, Patching, Slot, WINDOW_MAX,
 };
@@ -420,6 +420,7 @@ impl Pending<'_> {
             sites: sites.into_boxed_slice(),
             handlers: copied(&self.artifact.handlers)?.into_boxed_slice(),
             references: copied(&self.artifact.references)?.into_boxed_slice(),
+            frames: copied(&self.artifact.frames)?.into_boxed_slice(),
             program: subject.program.cloned(),
             calls: calls.into_boxed_slice(),
             _slots: slots.into_boxed_slice(),
@@ -442,11 +443,6 @@ fn copied<T: Clone>(items: &[T]) -> Result<Vec<T>, Error> {
 fn check(artifact: &Artifact) -> Result<(), &'static str> {
     let len = artifact.code.len();
     let fits = |offset: u32, width: usize| offset as usize <= len && len - offset as usize >= width;
-    let range = |site: &Site| site.handlers_first as usize + usize::from(site.handlers_count);
-    let has_map = |site: &Site| {
-        let end = site.references.map_or(0, |map| u64::from(map.first) + u64::from(map.count));
-        end <= artifact.references.len() as u64
-    };
     let is_load = |reloc: &Reloc| match reloc.kind {
         RelocKind::Rel4 => true,
         RelocKind::Load => {
@@ -485,15 +481,29 @@ fn check(artifact: &Artifact) -> Result<(), &'static str> {
         Err("a relocation lies in a call's window")
     } else if !artifact.sites.windows(2).all(|pair| pair[0].return_offset < pair[1].return_offset) {
         Err("sites are not in the order of their return addresses")
-    } else if !artifact
-        .sites
-        .iter()
-        .all(|site| fits(site.return_offset, 0) && range(site) <= artifact.handlers.len() && has_map(site))
-    {
+    } else if !artifact.sites.iter().all(|site| fits(site.return_offset, 0) && has_lists(artifact, site)) {
         Err("a site lies outside of the code, or what it names outside of its lists")
+    } else if !artifact.frames.iter().enumerate().all(|(index, frame)| has_values(artifact, index, frame)) {
+        Err("a frame state precedes its parent, or its values lie outside of the list")
     } else if !artifact.handlers.iter().all(|handler| fits(handler.offset, 1)) {
         Err("a handler lies outside of the code")
     } else {
         Ok(())
     }
+}
+
+/// Whether what a site names is in the artifact's lists.
+fn has_lists(artifact: &Artifact, site: &Site) -> bool {
+    let handlers = site.handlers_first as usize + usize::from(site.handlers_count);
+    let references = site.references.map_or(0, |map| u64::from(map.first) + u64::from(map.count));
+    handlers <= artifact.handlers.len()
+        && references <= artifact.references.len() as u64
+        && site.frame.is_none_or(|frame| (frame as usize) < artifact.frames.len())
+}
+
+/// Whether what a frame state names is in the artifact's lists.
+fn has_values(artifact: &Artifact, index: usize, frame: &FrameState) -> bool {
+    let values = u64::from(frame.locals) + u64::from(frame.stack) + u64::from(frame.monitors);
+    u64::from(frame.first) + values <= artifact.locations.len() as u64
+        && frame.parent.is_none_or(|parent| (parent as usize) < index)
 }

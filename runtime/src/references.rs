@@ -58,10 +58,8 @@ pub(crate) fn of(heap: &Heap) -> Result<References, Raise> {
             }
             let map = step.site().and_then(|site| step.body.references(site));
             let Some(map) = map else {
-                let what = format!(
-                    "objects would move while {:?} waits in a call that does not yield",
-                    step.frame()
-                );
+                let method = step.body.method;
+                let what = format!("objects would move while {method:?} waits in a call that does not yield");
                 return Err(Raise::fault(what));
             };
             places.extend(map.iter().map(|offset| (step.fp - *offset as usize) as *mut u64));

@@ -21,8 +21,8 @@
 //! *Cost.* A lookup for each frame until the handler. The trace is gathered by a second walk, and only if there is none.
 
 use dagwood_codegen::{Landing, Site};
-use dagwood_il::RaiseKind;
 use dagwood_il::layout::{NativeWord, ObjectKind};
+use dagwood_il::{RaiseKind, SourcePos};
 
 use crate::body::Body;
 use crate::classes::Classes;
@@ -87,10 +87,27 @@ impl<'a> Step<'a> {
         self.site().is_some_and(|site| site.references.is_some())
     }
 
-    /// The frame as traces name it; stubs and shims are not named.
-    pub(crate) fn frame(&self) -> Option<Frame> {
+    /// The frame as traces name it, and those of the methods that it was inlined into; stubs and shims are not named.
+    pub(crate) fn frames(&self) -> Vec<Frame> {
         let position = self.site().map(|site| site.position).unwrap_or_default();
-        self.body.method.map(|method| Frame { method, position, offset: self.offset })
+        let offset = self.offset;
+        let own = self.body.method.map(|method| Frame { method, position, offset });
+        let mut frames: Vec<Frame> = own.into_iter().collect();
+        if let Some(site) = self.site() {
+            let mut states = self.body.frames(site);
+            if let (Some(frame), Some(state)) = (frames.first_mut(), states.next()) {
+                frame.method = state.method;
+                if frame.position == SourcePos::NONE {
+                    frame.position = state.position;
+                }
+            }
+            frames.extend(states.map(|state| Frame {
+                method: state.method,
+                position: state.position,
+                offset,
+            }));
+        }
+        frames
     }
 }
 
@@ -144,7 +161,7 @@ impl<'a> Iterator for Walk<'a> {
 pub(crate) unsafe fn trace_returns(trace: &mut Trace, code: &CodeTable, return_addresses: &[usize]) {
     // SAFETY: the same contract; no step outlives this function, which makes no checkpoint.
     let steps = return_addresses.iter().filter_map(|&address| unsafe { Step::at(code, address, 0) });
-    steps.filter_map(|step| step.frame()).for_each(|frame| trace.push(frame));
+    steps.flat_map(|step| step.frames()).for_each(|frame| trace.push(frame));
 }
 
 /// The addresses that frames of compiled code return to on this stack, or nothing if their chain is broken.
@@ -221,7 +238,7 @@ fn find(activation: &Activation<'_>, walk: &Walk<'_>, mut raise: Raise) -> Targe
         }
     }
     drop(in_host);
-    walk.clone().filter_map(|step| step.frame()).for_each(|frame| raise.trace.push(frame));
+    walk.clone().flat_map(|step| step.frames()).for_each(|frame| raise.trace.push(frame));
     activation.leave_with(raise);
     let exit = &activation.exit;
     Target { sp: exit.sp.get(), fp: exit.fp.get(), pc: exit.pc.get(), object: 0, code: 0 }

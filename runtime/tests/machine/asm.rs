@@ -70,6 +70,7 @@ impl Asm {
             handlers_first: first as u32,
             handlers_count: handlers.len() as u16,
             references: None,
+            frame: None,
         });
         self.bytes(&[0xe8, 0, 0, 0, 0])
     }

@@ -104,6 +104,7 @@ fn what_cannot_be_installed_is_an_error() {
         handlers_first: 0,
         handlers_count: 1,
         references: None,
+        frame: None,
     };
     let dangling = Artifact { sites: vec![site], ..plain.clone() };
     assert!(matches!(refused(&dangling, None), Some(InstallError::Malformed { .. })));
