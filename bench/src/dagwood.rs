@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use dagwood_opt::Strategy;
 use dagwood_wasm::{
     Compiled, Engine as Ours, EngineOptions, Instance as WasmInstance, Linker, Module, Store, Val,
 };
@@ -13,13 +14,19 @@ use crate::engine::{Compilation, Engine, Failure, Instance, Program, Result, Sam
 pub(crate) const NAME: &str = "dagwood";
 
 /// The engine as `dagwood run` configures it without limits: native code, no polls.
-pub(crate) struct Dagwood;
+pub(crate) struct Dagwood {
+    /// Its name in tables and goals.
+    pub(crate) name: &'static str,
+    /// What is done to methods before they become machine code.
+    pub(crate) strategy: &'static Strategy,
+}
 
 impl Dagwood {
     /// Compiles a module in an engine of its own, with the time that it took.
-    fn compiled(what: &str, wasm: &[u8]) -> Result<(Ours, Rc<Compiled>, Compilation)> {
+    fn compiled(&self, what: &str, wasm: &[u8]) -> Result<(Ours, Rc<Compiled>, Compilation)> {
         let mut options = EngineOptions::default();
         options.jit.threads = NonZeroUsize::MIN;
+        options.jit.strategy = self.strategy;
         let engine = Ours::new(options).map_err(|error| Failure::because(what, error))?;
         let (compiled, time) = timed(|| engine.compile(Module::parse(wasm)?));
         let compiled = compiled.map_err(|error| Failure::because(what, error))?;
@@ -29,7 +36,7 @@ impl Dagwood {
 
 impl Engine for Dagwood {
     fn name(&self) -> &str {
-        NAME
+        self.name
     }
 
     fn policy(&self) -> &str {
@@ -37,8 +44,8 @@ impl Engine for Dagwood {
     }
 
     fn instantiate(&self, program: &Program) -> Result<Option<Box<dyn Instance>>> {
-        let what = format!("{} in {NAME}", program.name);
-        let (engine, compiled, _) = Dagwood::compiled(&what, &program.wasm)?;
+        let what = format!("{} in {}", program.name, self.name);
+        let (engine, compiled, _) = self.compiled(&what, &program.wasm)?;
         let store =
             Store::new(&engine, Default::default()).map_err(|error| Failure::because(&what, error))?;
         let instance = WasmInstance::new(&Linker::new(&store), &compiled);
@@ -47,7 +54,7 @@ impl Engine for Dagwood {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Option<Compilation>> {
-        let (_, _, compilation) = Dagwood::compiled(NAME, wasm)?;
+        let (_, _, compilation) = self.compiled(self.name, wasm)?;
         Ok(Some(compilation))
     }
 }

@@ -23,6 +23,7 @@ mod il_size;
 mod kernels;
 mod libraries;
 mod measure;
+mod optimizer;
 mod programs;
 mod report;
 mod wasm;
@@ -68,6 +69,11 @@ const BENCHES: &[Bench] = &[
         name: "codespace",
         about: "executable memory beside its peers: time, memory, nearness",
         run: codespace::run,
+    },
+    Bench {
+        name: "optimizer",
+        about: "strategies: what passes gain, and what they cost",
+        run: optimizer::run,
     },
     Bench { name: "il-size", about: "bytes of memory for a node of the IL", run: il_size::run },
 ];

@@ -17,8 +17,10 @@ const QUICK: Plan = Plan { instances: 2, rounds: 3, compilations: 5 };
 
 /// What is measured, and with it which times an engine has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
+    /// CPU time of a call.
     Run,
+    /// CPU time from bytes to code.
     Compile,
 }
 
@@ -38,11 +40,15 @@ struct Measured<'p> {
 }
 
 /// A summary figure that has a target: geometric mean of one engine against another.
-struct Goal {
-    kind: Kind,
-    engine: &'static str,
-    base: &'static str,
-    target: Target,
+pub(crate) struct Goal {
+    /// What of it.
+    pub(crate) kind: Kind,
+    /// Which engine.
+    pub(crate) engine: &'static str,
+    /// Against which.
+    pub(crate) base: &'static str,
+    /// What the mean should be.
+    pub(crate) target: Target,
 }
 
 /// The ratios that the project promises, for programs with 32-bit memories.
@@ -61,39 +67,50 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     if cfg!(debug_assertions) {
         eprintln!("dagwood-bench: times of a debug build mean nothing; use `cargo run --release`");
     }
-    let plan = if options.quick { QUICK } else { FULL };
     let mut report = Report::default();
     let programs = selected(options, &mut report)?;
-    let engines = engines(options)?;
-
-    let mut runs = Vec::new();
-    let mut compilations = Vec::new();
-    for program in &programs {
-        progress(&format!("measuring {}", program.name));
-        if let Some(n) = program.n {
-            runs.push(Measured { program, series: run_times(program, n, &engines, plan)? });
-        }
-        compilations.push(Measured { program, series: compile_times(program, &engines, plan)? });
-    }
-    progress("");
-
-    report.sections.push(policies(&engines));
-    for (kind, measured) in [(Kind::Run, &runs), (Kind::Compile, &compilations)] {
-        let section = table(kind, measured, &engines, &mut report);
-        report.sections.push(section);
-    }
-    for (kind, measured) in [(Kind::Run, &runs), (Kind::Compile, &compilations)] {
-        summarise(kind, measured, &engines, &mut report);
-    }
+    compare(options, &programs, &engines(options)?, GOALS, &mut report)?;
     Ok(report)
 }
 
-/// Every engine on this machine. The first one is the base of the tables.
+/// Runs and compiles the programs in every engine; the first one is the base of the tables.
+pub(crate) fn compare(
+    options: &Options,
+    programs: &[Program],
+    engines: &[Box<dyn Engine>],
+    goals: &[Goal],
+    report: &mut Report,
+) -> Result<()> {
+    let plan = if options.quick { QUICK } else { FULL };
+
+    let mut runs = Vec::new();
+    let mut compilations = Vec::new();
+    for program in programs {
+        progress(&format!("measuring {}", program.name));
+        if let Some(n) = program.n {
+            runs.push(Measured { program, series: run_times(program, n, engines, plan)? });
+        }
+        compilations.push(Measured { program, series: compile_times(program, engines, plan)? });
+    }
+    progress("");
+
+    report.sections.push(policies(engines));
+    for (kind, measured) in [(Kind::Run, &runs), (Kind::Compile, &compilations)] {
+        let section = table(kind, measured, engines, report);
+        report.sections.push(section);
+    }
+    for (kind, measured) in [(Kind::Run, &runs), (Kind::Compile, &compilations)] {
+        summarise(kind, measured, engines, goals, report);
+    }
+    Ok(())
+}
+
+/// Every engine on this machine.
 fn engines(options: &Options) -> Result<Vec<Box<dyn Engine>>> {
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
     #[cfg(feature = "peers")]
     engines.extend(crate::wasmtime::engines(options.quick)?);
-    engines.push(Box::new(dagwood::Dagwood));
+    engines.push(Box::new(dagwood::Dagwood { name: dagwood::NAME, strategy: dagwood_opt::NONE }));
     engines.extend(child::node(options.quick));
     engines.extend(child::native());
     Ok(engines)
@@ -165,7 +182,13 @@ fn mean(measured: &[Measured<'_>], memory64: bool, engine: usize, base: usize) -
 }
 
 /// Geometric means against the base of the tables, then the goals.
-fn summarise(kind: Kind, measured: &[Measured<'_>], engines: &[Box<dyn Engine>], report: &mut Report) {
+fn summarise(
+    kind: Kind,
+    measured: &[Measured<'_>],
+    engines: &[Box<dyn Engine>],
+    goals: &[Goal],
+    report: &mut Report,
+) {
     for memory64 in [false, true] {
         let what = if memory64 { "geomean of memory64" } else { "geomean" };
         for (index, engine) in engines.iter().enumerate().skip(1) {
@@ -176,7 +199,7 @@ fn summarise(kind: Kind, measured: &[Measured<'_>], engines: &[Box<dyn Engine>],
         }
     }
     let find = |name: &str| engines.iter().position(|engine| engine.name() == name);
-    for goal in GOALS.iter().filter(|goal| goal.kind == kind) {
+    for goal in goals.iter().filter(|goal| goal.kind == kind) {
         let (Some(engine), Some(base)) = (find(goal.engine), find(goal.base)) else { continue };
         if let Some(value) = mean(measured, false, engine, base) {
             report.conclude(
