@@ -32,7 +32,7 @@
 //!
 //! A round costs a hash probe for each node. Methods without loops take one round.
 
-use std::hash::{BuildHasher, BuildHasherDefault};
+use std::hash::{Hash, Hasher};
 
 use dagwood_il::dataflow::heads_of_uses;
 use dagwood_il::entity::{Entity, EntityVec};
@@ -69,6 +69,9 @@ impl Entity for Number {
 /// Not numbered yet.
 const NONE: u32 = u32::MAX;
 
+/// The operation of a merge: no opcode's.
+const MERGE: u32 = u32::MAX;
+
 /// The numbers of a method's values.
 #[derive(Clone, Debug)]
 pub struct ValueNumbers {
@@ -100,8 +103,9 @@ impl ValueNumbers {
             late: vec![false; merges],
             has_late: false,
             has_changed: false,
-            table: HashTable::with_capacity(nodes),
-            words: Vec::with_capacity(2 * nodes),
+            table: HashTable::with_capacity(nodes + merges),
+            words: Vec::with_capacity(4 * nodes),
+            starts: vec![0; nodes + merges],
             key: Vec::new(),
         };
         for param in nodes + merges..count {
@@ -216,22 +220,8 @@ impl Order {
     }
 }
 
-/// What equal values share, besides the words of [`Numbering::key`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Tag {
-    /// Opcode and type; none for merges.
-    operation: Option<(Opcode, dagwood_il::Type)>,
-    payload: Payload,
-}
-
-/// A value of a round's table.
-struct Entry {
-    hash: u64,
-    tag: Tag,
-    start: u32,
-    len: u32,
-    value: u32,
-}
+/// A value of a round's table: its hash, and which. As small as can be: most of the time goes into probes that miss the cache.
+type Entry = (u32, u32);
 
 struct Numbering<'n, 'a> {
     method: &'n Method<'a>,
@@ -243,9 +233,11 @@ struct Numbering<'n, 'a> {
     has_late: bool,
     has_changed: bool,
     table: HashTable<Entry>,
-    /// The words of all keys in the table.
+    /// The words of all keys in the table, each after how many they are.
     words: Vec<u32>,
-    /// The words of the key in hand.
+    /// By value in the table, where the words of its key begin.
+    starts: Vec<u32>,
+    /// The words of the key in hand: operation, numbers, and what else tells values apart besides the payload.
     key: Vec<u32>,
 }
 
@@ -279,7 +271,7 @@ impl Numbering<'_, '_> {
 
     fn merge(&mut self, merge: Merge) -> u32 {
         self.key.clear();
-        self.key.push(index(self.reaching.head(merge).index()));
+        self.key.extend([MERGE, index(self.reaching.head(merge).index())]);
         let mut one = None;
         let mut agree = true;
         for arg in self.reaching.args(merge) {
@@ -296,7 +288,7 @@ impl Numbering<'_, '_> {
         match one {
             Some(number) if agree => number,
             None => value,
-            Some(_) => self.find(Tag { operation: None, payload: Payload::None }, value),
+            Some(_) => self.find(Payload::None, value),
         }
     }
 
@@ -307,17 +299,15 @@ impl Numbering<'_, '_> {
         if row.has(Properties::FRAME_ONLY) {
             return;
         }
-        let operation = Some((row.opcode, method.ty(node)));
-        let payload = method.payload(node);
+        let payload = self.payload(own);
         let mut raw = None;
         let number = if method.is_root(node) {
             if row.has(Properties::FUNCTION) {
-                let payload = if matches!(payload, Payload::Raise(..)) { Payload::None } else { payload };
                 self.collect(node, row.has(Properties::COMMUTES), |values, node| values.raw_number(node));
                 if row.has(Properties::PROVES) {
                     raw = Some(self.values.raw_number(method.operands(node)[0]));
                 }
-                self.find(Tag { operation, payload }, own)
+                self.find(payload, own)
             } else if row.has(Properties::READS) {
                 self.load(node)
             } else {
@@ -331,7 +321,7 @@ impl Numbering<'_, '_> {
             own
         } else {
             self.collect(node, row.has(Properties::COMMUTES), |values, node| values.numbers[node.index()]);
-            self.find(Tag { operation, payload }, own)
+            self.find(payload, own)
         };
         self.assign(node.index(), number, raw.unwrap_or(number));
     }
@@ -339,10 +329,11 @@ impl Numbering<'_, '_> {
     /// Makes the key of the operands' numbers.
     fn collect(&mut self, node: Node, commutes: bool, number: impl Fn(&ValueNumbers, Node) -> u32) {
         self.key.clear();
+        self.key.push(self.operation(node));
         let operands = self.method.value_operands(node);
         self.key.extend(operands.iter().map(|operand| number(&self.values, *operand)));
-        if commutes && self.key[0] > self.key[1] {
-            self.key.swap(0, 1);
+        if commutes && self.key[1] > self.key[2] {
+            self.key.swap(1, 2);
         }
     }
 
@@ -376,8 +367,9 @@ impl Numbering<'_, '_> {
             State::Root(root) => (1, index(root.index())),
             State::Join(block) => (2, index(block.index())),
         };
-        let Location { base, index, scale, offset, ty } = location;
+        let Location { base, index, scale, offset, .. } = location;
         self.key.clear();
+        self.key.push(self.operation(node));
         let (low, high) = (offset as u32, (offset >> 32) as u32);
         self.key.extend([
             base,
@@ -389,24 +381,49 @@ impl Numbering<'_, '_> {
             kind,
             id,
         ]);
-        self.find(Tag { operation: Some((method.opcode(node), ty)), payload: Payload::None }, own)
+        self.find(Payload::None, own)
     }
 
-    /// The number of the value with this tag and the key in hand: `value`, if there is none yet.
-    fn find(&mut self, tag: Tag, value: u32) -> u32 {
-        let hash = BuildHasherDefault::<FxHasher>::default().hash_one((tag, &self.key));
-        let (words, key) = (&self.words, &self.key);
-        let found = self.table.find(hash, |entry| {
-            entry.hash == hash
-                && entry.tag == tag
-                && words[entry.start as usize..][..entry.len as usize] == **key
-        });
-        if let Some(entry) = found {
-            return entry.value;
+    /// Opcode and type of a node in one word.
+    fn operation(&self, node: Node) -> u32 {
+        (self.method.opcode(node) as u32) << 8 | self.method.ty(node) as u32
+    }
+
+    /// What the payload of a value adds to its key. Where a check raises, why does not matter; a location says all of an access.
+    fn payload(&self, value: u32) -> Payload {
+        if value as usize >= self.values.nodes {
+            return Payload::None;
         }
-        let (start, len) = (index(self.words.len()), index(self.key.len()));
+        match self.method.payload(Node::new(value as usize)) {
+            Payload::Raise(..) | Payload::Access(_) => Payload::None,
+            payload => payload,
+        }
+    }
+
+    /// The number of the value with this payload and the key in hand: `value`, if there is none yet.
+    fn find(&mut self, payload: Payload, value: u32) -> u32 {
+        let mut hasher = FxHasher::default();
+        if payload != Payload::None {
+            payload.hash(&mut hasher);
+        }
+        self.key.iter().for_each(|word| hasher.write_u32(*word));
+        let hash = hasher.finish();
+        let (words, key, starts) = (&self.words, &self.key, &self.starts);
+        let found = self.table.find(hash, |(own, other)| {
+            let start = starts[*other as usize] as usize;
+            *own == hash as u32
+                && words[start] as usize == key.len()
+                && words[start + 1..][..key.len()] == **key
+                && self.payload(*other) == payload
+        });
+        if let Some((_, known)) = found {
+            return *known;
+        }
+        self.starts[value as usize] = index(self.words.len());
+        self.words.push(index(self.key.len()));
         self.words.extend_from_slice(&self.key);
-        self.table.insert_unique(hash, Entry { hash, tag, start, len, value }, |entry| entry.hash);
+        // Entries never move: there is room for all.
+        self.table.insert_unique(hash, (hash as u32, value), |(own, _)| u64::from(*own));
         value
     }
 }

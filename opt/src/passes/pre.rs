@@ -59,7 +59,7 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let mut on_edges: Vec<(Edge, Vec<Node>)> = Vec::new();
     for (index, expression) in expressions.list.iter().enumerate() {
         let uses = found.uses_of(index);
-        let Some(Use { node, point, .. }) = uses.first() else { continue };
+        let Some((_, Use { node, point, .. })) = uses.first() else { continue };
         let opcode = method.opcode(*node);
         let insertions = found.insertions_of(index);
         let is_allowed = cx.allows((point.block, *node), || match insertions.len() {
@@ -71,15 +71,11 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         if is_allowed {
             let ty = method.ty(*node);
             let local = method.add_local("early", ty);
-            provide(method, &mut edits, expression, &uses, local);
+            provide(method, &mut edits, expression, uses, local);
             for Insertion { edge, sample, .. } in insertions {
-                let roots = make(method, sample, local);
-                match on_edges.iter_mut().find(|(known, _)| *known == edge) {
-                    Some((_, list)) => list.extend(roots),
-                    None => on_edges.push((edge, roots)),
-                }
+                on_edges.push((*edge, make(method, *sample, local)));
             }
-            for Use { node, .. } in &uses {
+            for (_, Use { node, .. }) in uses {
                 let entry = method.add_node(Opcode::Entry, ty, &[], Payload::Local(local));
                 edits.replace(*node, entry);
                 if method.is_root(*node) {
@@ -88,8 +84,11 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
             }
         }
     }
-    for (Edge { from, to }, roots) in &on_edges {
-        edits.preheader(method, *to, &[*from], roots);
+    on_edges.sort_by_key(|(edge, _)| *edge);
+    for of_edge in on_edges.chunk_by(|left, right| left.0 == right.0) {
+        let Edge { from, to } = of_edge[0].0;
+        let roots: Vec<Node> = of_edge.iter().flat_map(|(_, roots)| roots).copied().collect();
+        edits.preheader(method, to, &[from], &roots);
     }
     cx.apply(method, edits)
 }
@@ -99,11 +98,11 @@ fn provide(
     method: &mut Method<'_>,
     edits: &mut Edits,
     expression: &Expression,
-    replaced: &[Use],
+    replaced: &[(usize, Use)],
     local: Local,
 ) {
     for Use { node, point, value } in expression.computed.iter().chain(&expression.provided) {
-        if !replaced.iter().any(|replaced| replaced.node == *node) {
+        if !replaced.iter().any(|(_, replaced)| replaced.node == *node) {
             let set = method.add_node(Opcode::Set, Type::Void, &[*value], Payload::Local(local));
             edits.insert(*point, set, SourcePos::NONE);
         }

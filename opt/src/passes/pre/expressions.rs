@@ -92,6 +92,8 @@ impl Expressions {
             is_shared: shared(method, numbers, &weights),
             weights,
             known: HashMap::default(),
+            seen: EntityVec::filled(None, method.node_count()),
+            pending: Vec::new(),
             list: Vec::new(),
         };
         for block in cfg.order() {
@@ -158,6 +160,9 @@ struct Finder<'f, 'a> {
     is_shared: Vec<bool>,
     /// The expressions' indexes.
     known: Known,
+    /// By node, the last block in which it was seen.
+    seen: EntityVec<Node, Option<Block>>,
+    pending: Vec<Node>,
     list: Vec<Expression>,
 }
 
@@ -165,15 +170,11 @@ impl Finder<'_, '_> {
     fn block(&mut self, block: Block) {
         let method = self.method;
         for (position, root) in (0..).zip(method.roots(block)) {
-            let mut pending: Vec<Node> = method.value_operands(root.node).to_vec();
-            let mut steps = 0;
-            while let Some(node) = pending.pop() {
-                steps += 1;
-                if method.is_root(node) || steps > 64 {
-                    continue;
-                }
-                if !self.value(node, block, position) {
-                    pending.extend(method.operands(node));
+            self.pending.extend(method.value_operands(root.node));
+            while let Some(node) = self.pending.pop() {
+                let is_new = self.seen[node].replace(block) != Some(block);
+                if is_new && !method.is_root(node) && !self.value(node, block, position) {
+                    self.pending.extend(method.operands(node));
                 }
             }
             self.load(root.node, block, position + 1);
@@ -210,7 +211,8 @@ impl Finder<'_, '_> {
             .loops
             .innermost(block)
             .is_some_and(|around| birth.is_none_or(|birth| !self.loops.contains(around, birth.block)));
-        if !is_outside && !(self.is_shared[number.index()] && weight >= MIN_SHARED_WEIGHT) {
+        let is_worth_sharing = self.is_shared[number.index()] && weight >= MIN_SHARED_WEIGHT;
+        if !is_outside && !is_worth_sharing {
             return false;
         }
         let used = Use { node, point: point(block, position), value: node };

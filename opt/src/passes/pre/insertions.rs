@@ -11,7 +11,7 @@ use crate::analysis::available::{Happening, Occurrence, anticipated, available};
 use crate::cx::PassCx;
 
 /// An edge between blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Edge {
     pub(super) from: Block,
     pub(super) to: Block,
@@ -34,20 +34,26 @@ pub(super) struct Insertion {
 /// What is to be done.
 #[derive(Default)]
 pub(super) struct Found {
+    /// By expression.
     insertions: Vec<Insertion>,
+    /// By expression.
     uses: Vec<(usize, Use)>,
     pub(super) missed: Vec<((Block, Node), &'static str)>,
 }
 
 impl Found {
     /// Where an expression is to be computed.
-    pub(super) fn insertions_of(&self, expression: usize) -> Vec<Insertion> {
-        self.insertions.iter().filter(|insertion| insertion.expression == expression).copied().collect()
+    pub(super) fn insertions_of(&self, expression: usize) -> &[Insertion] {
+        let first = self.insertions.partition_point(|insertion| insertion.expression < expression);
+        let end = self.insertions.partition_point(|insertion| insertion.expression <= expression);
+        &self.insertions[first..end]
     }
 
-    /// The computations of an expression that are not needed.
-    pub(super) fn uses_of(&self, expression: usize) -> Vec<Use> {
-        self.uses.iter().filter(|(of, _)| *of == expression).map(|(_, used)| *used).collect()
+    /// The computations of an expression that are not needed, with its index.
+    pub(super) fn uses_of(&self, expression: usize) -> &[(usize, Use)] {
+        let first = self.uses.partition_point(|(of, _)| *of < expression);
+        let end = self.uses.partition_point(|(of, _)| *of <= expression);
+        &self.uses[first..end]
     }
 }
 
@@ -144,6 +150,7 @@ impl Search<'_, '_> {
                 }
             }
         }
+        self.found.insertions.sort_by_key(|insertion| insertion.expression);
         Some(self.found)
     }
 
