@@ -11,6 +11,7 @@
 
 pub mod available;
 pub mod births;
+pub mod facts;
 pub mod frequencies;
 pub mod frontiers;
 pub mod live_locals;

@@ -20,6 +20,27 @@ pub struct Constraint {
 pub const CONSTRAINTS: &[Constraint] = &[
     Constraint {
         before: "mark_cold",
+        after: "loop_inversion",
+        why: "cold loops are not worth a copy of their test",
+    },
+    Constraint { before: "mark_cold", after: "jump_threading", why: "the same, for blocks" },
+    Constraint {
+        before: "loop_inversion",
+        after: "check_motion",
+        why: "checks go before a loop from its head, where its test was",
+    },
+    Constraint {
+        before: "jump_threading",
+        after: "global_value_propagation",
+        why: "joined facts are weaker than those of each path",
+    },
+    Constraint {
+        before: "global_value_propagation",
+        after: "check_motion",
+        why: "what cannot raise need not be moved",
+    },
+    Constraint {
+        before: "mark_cold",
         after: "if_conversion",
         why: "a branch to where nothing goes is better than a choice",
     },

@@ -1,28 +1,42 @@
 //! The one table of passes. A pass is a file of this folder, its line among the modules, and its line in the table.
 
+pub mod check_motion;
 pub mod dead_store;
+pub mod global_value_propagation;
 pub mod gvn;
 pub mod if_conversion;
+pub mod jump_threading;
 pub mod layout;
+pub mod loop_inversion;
 pub mod mark_cold;
 pub mod pre;
 pub mod rebuild;
 pub mod store_sinking;
 pub mod switch_shaping;
+pub mod tail_duplication;
+pub mod throw_to_goto;
+pub mod value_propagation;
 
 use crate::pass::Pass;
 
 /// Every pass, by name.
 pub const PASSES: &[Pass] = &[
+    check_motion::PASS,
     dead_store::PASS,
+    global_value_propagation::PASS,
     gvn::PASS,
     if_conversion::PASS,
+    jump_threading::PASS,
     layout::PASS,
+    loop_inversion::PASS,
     mark_cold::PASS,
     pre::PASS,
     rebuild::PASS,
     store_sinking::PASS,
     switch_shaping::PASS,
+    tail_duplication::PASS,
+    throw_to_goto::PASS,
+    value_propagation::PASS,
 ];
 
 /// The pass with this name.

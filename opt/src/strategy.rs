@@ -7,7 +7,11 @@ use std::borrow::Cow;
 
 use crate::features::Features;
 use crate::pass::Pass;
-use crate::passes::{dead_store, if_conversion, layout, mark_cold, store_sinking, switch_shaping};
+use crate::passes::{
+    check_motion, dead_store, global_value_propagation, if_conversion, jump_threading, layout,
+    loop_inversion, mark_cold, store_sinking, switch_shaping, tail_duplication, throw_to_goto,
+    value_propagation,
+};
 
 /// When a row's pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,11 @@ pub const QUICK: &Strategy = &Strategy {
 
 const QUICK_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(
+        value_propagation::PASS,
+        When::Always,
+        "checks and branches that what stands above them decides: cheap, and most code has some",
+    ),
     row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
 ];
 
@@ -139,6 +148,25 @@ pub const WARM: &Strategy = &Strategy {
 
 const WARM_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(
+        throw_to_goto::PASS,
+        When::Has(Features::HANDLERS),
+        "what is thrown and caught here is a jump, and more is known where it is caught",
+    ),
+    row(
+        loop_inversion::PASS,
+        When::Has(Features::LOOPS),
+        "before all that looks at what each turn does whatever happens",
+    ),
+    row(jump_threading::PASS, BRANCHES, "before facts are joined where paths meet"),
+    row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
+    row(
+        global_value_propagation::PASS,
+        When::Always,
+        "ranges, bounds and counters along all paths: checks go",
+    ),
+    row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
+    row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
     row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
     row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
     row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
@@ -157,6 +185,25 @@ pub const HOT: &Strategy = &Strategy {
 
 const HOT_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(
+        throw_to_goto::PASS,
+        When::Has(Features::HANDLERS),
+        "what is thrown and caught here is a jump, and more is known where it is caught",
+    ),
+    row(
+        loop_inversion::PASS,
+        When::Has(Features::LOOPS),
+        "before all that looks at what each turn does whatever happens",
+    ),
+    row(jump_threading::PASS, BRANCHES, "before facts are joined where paths meet"),
+    row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
+    row(
+        global_value_propagation::PASS,
+        When::Always,
+        "ranges, bounds and counters along all paths: checks go",
+    ),
+    row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
+    row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
     row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
     row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
     row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
@@ -175,6 +222,25 @@ pub const SCORCHING: &Strategy = &Strategy {
 
 const SCORCHING_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(
+        throw_to_goto::PASS,
+        When::Has(Features::HANDLERS),
+        "what is thrown and caught here is a jump, and more is known where it is caught",
+    ),
+    row(
+        loop_inversion::PASS,
+        When::Has(Features::LOOPS),
+        "before all that looks at what each turn does whatever happens",
+    ),
+    row(jump_threading::PASS, BRANCHES, "before facts are joined where paths meet"),
+    row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
+    row(
+        global_value_propagation::PASS,
+        When::Always,
+        "ranges, bounds and counters along all paths: checks go",
+    ),
+    row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
+    row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
     row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
     row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
     row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
