@@ -110,7 +110,7 @@ fn bisect_il(name: &str, text: &str, trial: &Trial<'_>) -> Result<Found, Failure
     match trial.optimized(name, text, None)? {
         Ok(optimized) => (total, remarks) = (optimized.rewrites, optimized.remarks),
         Err(_) => {
-            while total < MAX_REWRITES && matches!(trial.optimized(name, text, Some(total))?, Ok(_)) {
+            while total < MAX_REWRITES && trial.optimized(name, text, Some(total))?.is_ok() {
                 total *= 2;
             }
         }

@@ -149,17 +149,20 @@ impl<'p> Case<'p> {
         Difference { what: format!("{}; arguments {:?}: {what}", self.plan, self.args), text }
     }
 
-    /// All methods after their passes, with so many rewrites.
+    /// All methods after their passes, or one of them and the others before, with so many rewrites.
     fn optimized<'a>(
         &self,
         arena: &'a Bump,
         limit: Option<u64>,
+        only: Option<MethodId>,
     ) -> Result<(Vec<&'a Method<'a>>, Printed), String> {
         let mut printed = Printed::default();
         let mut methods = Vec::new();
         for id in &self.program.methods {
             let mut method = self.build(*id, arena)?;
-            self.optimize(&mut method, limit, &mut (), &mut printed)?;
+            if only.is_none_or(|only| only == *id) {
+                self.optimize(&mut method, limit, &mut (), &mut printed)?;
+            }
             methods.push(&*arena.alloc(method));
         }
         printed.text = text::print_module(&self.program.module, &methods);
@@ -167,9 +170,9 @@ impl<'p> Case<'p> {
     }
 
     /// What differs from the expected outcome with so many rewrites; nothing if the fuel did not suffice.
-    fn difference(&self, expected: &Outcome, limit: Option<u64>) -> Option<String> {
+    fn difference(&self, expected: &Outcome, limit: Option<u64>, only: Option<MethodId>) -> Option<String> {
         let arena = Bump::new();
-        let methods = match self.optimized(&arena, limit) {
+        let methods = match self.optimized(&arena, limit, only) {
             Ok((methods, _)) => methods,
             Err(what) => return Some(what),
         };
@@ -198,16 +201,17 @@ impl<'p> Case<'p> {
     }
 
     /// The first rewrite without which there is no difference.
-    fn blame(&self, expected: &Outcome) -> String {
+    fn blame(&self, expected: &Outcome, only: Option<MethodId>) -> String {
         let arena = Bump::new();
         // A pass that goes wrong before the end has no total.
-        let total = self.optimized(&arena, None).map_or(MAX_REWRITES, |(_, printed)| printed.rewrites);
+        let total = self.optimized(&arena, None, only).map_or(MAX_REWRITES, |(_, printed)| printed.rewrites);
         let is_good =
-            |limit| Ok::<_, std::convert::Infallible>(self.difference(expected, Some(limit)).is_none());
+            |limit| Ok::<_, std::convert::Infallible>(self.difference(expected, Some(limit), only).is_none());
         let Ok(Some(number)) = first_bad(total, is_good) else {
-            return "no rewrite is to blame: a pass changes what it did not ask for".into();
+            return "no rewrite alone is to blame: others hide it, or a pass changes what it did not ask for"
+                .into();
         };
-        let Ok((_, below)) = self.optimized(&arena, Some(number - 1)) else {
+        let Ok((_, below)) = self.optimized(&arena, Some(number - 1), only) else {
             return format!("rewrite {number}");
         };
         let rewrites = below.remarks.iter().filter(|(_, remark)| remark.kind != RemarkKind::Missed);
@@ -270,8 +274,17 @@ impl Observer for Each<'_, '_> {
 ///
 /// The first difference, with the rewrite to blame.
 pub fn check_passes(bytes: &[u8]) -> Result<Checked, Difference> {
-    let (program, plan) = (Program::generate(bytes), Plan::of(bytes));
-    let case = Case::new(&program, &plan, arguments(&program, bytes));
+    check_plan(bytes, &Plan::of(bytes))
+}
+
+/// The same for another plan.
+///
+/// # Errors
+///
+/// The first difference, with the rewrite to blame.
+pub fn check_plan(bytes: &[u8], plan: &Plan) -> Result<Checked, Difference> {
+    let program = Program::generate(bytes);
+    let case = Case::new(&program, plan, arguments(&program, bytes));
     let arena = Bump::new();
     let fails = |what| case.failed(what);
     let mut methods: Vec<&Method<'_>> = Vec::new();
@@ -288,11 +301,11 @@ pub fn check_passes(bytes: &[u8]) -> Result<Checked, Difference> {
         let mut each = Each { case: &case, others: &others, expected: &expected, difference: None };
         let optimized = case.optimize(&mut method, None, &mut each, &mut Printed::default());
         if let Some(what) = each.difference.or(optimized.err()) {
-            return Err(fails(format!("{what}\n{}", case.blame(&expected))));
+            return Err(fails(format!("{what}\n{}", case.blame(&expected, Some(*id)))));
         }
     }
-    match case.difference(&expected, None) {
-        Some(what) => Err(fails(format!("{what}\n{}", case.blame(&expected)))),
+    match case.difference(&expected, None, None) {
+        Some(what) => Err(fails(format!("{what}\n{}", case.blame(&expected, None)))),
         None => Ok(Checked::Agrees),
     }
 }
@@ -306,6 +319,6 @@ pub fn optimized(bytes: &[u8]) -> Result<Printed, Difference> {
     let (program, plan) = (Program::generate(bytes), Plan::of(bytes));
     let case = Case::new(&program, &plan, Vec::new());
     let arena = Bump::new();
-    let (_, printed) = case.optimized(&arena, None).map_err(|what| case.failed(what))?;
+    let (_, printed) = case.optimized(&arena, None, None).map_err(|what| case.failed(what))?;
     Ok(printed)
 }
