@@ -139,6 +139,11 @@ pub(crate) const COMMANDS: &[Command] = &[
             ),
             ("dagwood run --invoke add examples/numbers.wat 2 -3", "call the function exported as `add`"),
             ("dagwood run examples/gcd.dag", "run `@main` of a file of IL"),
+            ("dagwood run frontends/olive/programs/queens.olive", "run `Main.main` of a program in Olive"),
+            (
+                "dagwood run --bytecode --profile-out target/maps.profile frontends/olive/programs/maps.olive",
+                "observe a program in Olive",
+            ),
             (
                 "dagwood run --interpret --invoke fib examples/numbers.wat 15",
                 "the same programs in the reference interpreter",
@@ -150,6 +155,9 @@ pub(crate) const COMMANDS: &[Command] = &[
         ],
         options: &[
             INTERPRET,
+            flag("--bytecode", "Run Olive in the interpreter of its bytecode"),
+            value("--profile-out", "FILE", "Write what --bytecode observes to FILE"),
+            value("--profile-in", "FILE", "Compile Olive for a program that behaves as FILE says"),
             value("--invoke", "NAME", "Call this export or method; its arguments follow FILE"),
             list(
                 "--dir",
@@ -177,8 +185,9 @@ pub(crate) const COMMANDS: &[Command] = &[
             flag("--gdb", "Tell debuggers the names of compiled functions"),
         ],
         notes: "\
-FILE is a WebAssembly module (.wasm, or .wat text) or Dagwood's IL (.dag text).
-A module runs from `_start`; IL runs from `@main`. Options stand before FILE;
+FILE is a WebAssembly module (.wasm, or .wat text), Dagwood's IL (.dag text), or
+a program in Olive, the small object-oriented guest (.olive text). A module runs
+from `_start`, IL from `@main`, Olive from `Main.main`. Options stand before FILE;
 everything after FILE is the program's, and `--` ends the options early.
 Byte offsets in messages about .wat are those of its binary form.
 
@@ -202,6 +211,7 @@ wherever it says: read IL of others before you run it, or use --interpret.",
                 "validate modules; errors have byte offsets",
             ),
             ("dagwood check examples/gcd.dag", "parse and verify IL; errors have line, column and rule"),
+            ("dagwood check frontends/olive/programs/maps.olive", "verify a program in Olive"),
             (
                 "dagwood check --differential --timeout 1 examples/numbers.wat",
                 "also run it in both engines and compare",
@@ -228,6 +238,10 @@ A limit given for --differential holds for each call; without one it takes 10 s.
             ("dagwood print examples/numbers.wat", "the IL of all functions, with its declarations"),
             ("dagwood print --function main examples/wordcount.wasm", "the IL of one function"),
             ("dagwood print examples/gcd.dag", "the same IL as the printer writes it"),
+            (
+                "dagwood print --function List.sort frontends/olive/programs/lists.olive",
+                "IL with frame states",
+            ),
         ],
         options: &[value("--function", "NAME|INDEX", "Only this function or method")],
         notes: "\
@@ -423,7 +437,7 @@ fn find_command(name: &OsStr) -> Result<&'static Command, Failure> {
     let names = COMMANDS.iter().map(|command| command.name).chain(["help", "--help", "--version"]);
     let hint = match similar(&text, names) {
         Some(close) => format!("did you mean `{close}`?"),
-        None if [".wasm", ".wat", ".dag"].iter().any(|end| text.ends_with(end)) => {
+        None if [".wasm", ".wat", ".dag", ".olive"].iter().any(|end| text.ends_with(end)) => {
             format!("did you mean `dagwood run {text}`?")
         }
         None => {

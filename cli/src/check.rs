@@ -1,19 +1,23 @@
 //! `dagwood check`: whether files are valid, and whether the two engines agree about them.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use bumpalo::Bump;
+use dagwood_il::Folding;
+use dagwood_olive::{Lowering, Program};
 use dagwood_wasm::Module;
 use dagwood_wasm::wasi::{Buffer, Stdio, WasiConfig};
 
 use crate::args::Matches;
 use crate::dag::Dag;
 use crate::engine::{Ended, Engine, Limits};
-use crate::load::{Loaded, Source, load};
+use crate::load::{Loaded, Source, load, load_olive};
+use crate::olive::{self, How};
 use crate::report::{Failure, Output, say};
-use crate::wasm::{self, Program};
+use crate::wasm;
 
 /// How long a call may take in each engine if nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +36,7 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     let mut is_right = true;
     let mut out = Output::standard();
     for file in &matches.operands {
-        let check = load(file).and_then(|loaded| check(loaded, is_differential.then_some(&limits)));
+        let check = check(file, is_differential.then_some(&limits));
         match check {
             Ok(line) => out.put(&line)?,
             Err(failure) => {
@@ -46,8 +50,14 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
 }
 
 /// Checks a file, and compares the engines if there are limits to do so within; says what was found.
-fn check(loaded: Loaded, limits: Option<&Limits>) -> Result<String, Failure> {
-    let Loaded { name, source } = loaded;
+fn check(file: &OsStr, limits: Option<&Limits>) -> Result<String, Failure> {
+    if let Some((name, text)) = load_olive(file)? {
+        let program = olive::read(&name, &text)?;
+        let what = format!("{name}: a valid Olive program of {}", olive::contents(&program));
+        let calls = limits.map(|limits| compare_entries(&name, &program, limits)).transpose()?;
+        return Ok(verdict(&what, calls));
+    }
+    let Loaded { name, source } = load(file)?;
     match source {
         Source::Wasm(bytes) => {
             let module = wasm::parse(&name, bytes)?;
@@ -74,7 +84,7 @@ fn verdict(what: &str, calls: Option<usize>) -> String {
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
+pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -89,8 +99,8 @@ fn contents(module: &Module) -> String {
 fn compare_module(name: &str, module: Module, limits: &Limits) -> Result<usize, Failure> {
     let exports = wasm::functions(&module).filter(|(_, ty)| ty.params.is_empty());
     let exports: Vec<String> = exports.map(|(export, _)| export.to_owned()).collect();
-    let interpreted = Program::new(name, module.clone(), Engine::Interpreter, limits)?;
-    let native = Program::new(name, module, Engine::Native, limits)?;
+    let interpreted = wasm::Program::new(name, module.clone(), Engine::Interpreter, limits)?;
+    let native = wasm::Program::new(name, module, Engine::Native, limits)?;
     compare(name, exports.into_iter().map(|export| (export.clone(), export)), |export, engine| {
         let program = if engine == Engine::Native { &native } else { &interpreted };
         let output = Buffer::new();
@@ -109,6 +119,18 @@ fn compare_methods(name: &str, program: &Dag<'_>, limits: &Limits) -> Result<usi
         let mut output = Vec::new();
         let sink: &mut (dyn Write + Send) = &mut output;
         let ended = program.call(engine, *id, &[], limits, &Mutex::new(sink))?;
+        Ok(Observed { ended, output })
+    })
+}
+
+/// Calls every static method without parameters, in the interpreter of the bytecode and as native code.
+fn compare_entries(name: &str, program: &Program, limits: &Limits) -> Result<usize, Failure> {
+    let lowering = Lowering::new(program, Folding::On);
+    let call = olive::Call { name, lowering: &lowering, limits, profile: None };
+    compare(name, olive::entries(program), |method, engine| {
+        let how = if engine == Engine::Native { How::Il(engine) } else { How::Bytecode };
+        let mut output = Vec::new();
+        let ended = call.run(how, *method, &[], None, &mut output)?;
         Ok(Observed { ended, output })
     })
 }

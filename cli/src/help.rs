@@ -24,7 +24,7 @@ const EXIT_CODES: &[(&str, &str)] = &[
 /// Help for everything.
 pub(crate) fn general() -> String {
     let mut out = String::from(
-        "dagwood runs, checks and compiles WebAssembly and Dagwood's own IL.\n\nUsage: dagwood COMMAND [OPTIONS] FILE...\n\nExamples:\n",
+        "dagwood runs, checks and compiles WebAssembly, Dagwood's own IL, and Olive.\n\nUsage: dagwood COMMAND [OPTIONS] FILE...\n\nExamples:\n",
     );
     for command in COMMANDS {
         command.examples.iter().take(2).for_each(|example| push_example(&mut out, example));

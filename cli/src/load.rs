@@ -3,7 +3,8 @@
 //! ```text
 //!   \0asm …             WebAssembly          ─┐
 //!   .wat, or ( …        its text ── wat ──────┴─► Source::Wasm
-//!   .dag, or method …   the IL's text ──────────► Source::Il
+//!   .dag, or method …   the IL's text ─────────┬► Source::Il
+//!   .olive              Olive's text ── lowered ─┘
 //! ```
 //!
 //! *Guarantees.* No more than the limit is read, also from what has no size (a pipe, a device). A file that is missing, a
@@ -17,6 +18,7 @@ use std::path::Path;
 use dagwood_il::text;
 use dagwood_wasm::MAX_MODULE_BYTES;
 
+use crate::olive;
 use crate::report::{At, Failure, diagnostic};
 
 /// The bytes of a file of text: what the reader of the IL takes, and WebAssembly's text too.
@@ -52,8 +54,20 @@ pub(crate) fn load(path: &OsStr) -> Result<Loaded, Failure> {
         Kind::Wasm => Source::Wasm(bytes),
         Kind::Wat => Source::Wasm(assemble(&name, bytes)?),
         Kind::Il => Source::Il(decode(&name, bytes)?),
+        Kind::Olive => Source::Il(olive::il_text(&name, &decode(&name, bytes)?)?),
     };
     Ok(Loaded { name, source })
+}
+
+/// Reads a file as it is if it is a program in Olive: its name and its text.
+pub(crate) fn load_olive(path: &OsStr) -> Result<Option<(String, String)>, Failure> {
+    let name = path.to_string_lossy().into_owned();
+    if Path::new(path).extension() != Some(OsStr::new("olive")) {
+        return Ok(None);
+    }
+    let bytes = read(Path::new(path)).map_err(|what| Failure::of(&name, what))?;
+    let text = decode(&name, bytes)?;
+    Ok(Some((name, text)))
 }
 
 /// The contents, or why there are none.
@@ -87,6 +101,7 @@ enum Kind {
     Wasm,
     Wat,
     Il,
+    Olive,
 }
 
 impl Kind {
@@ -98,9 +113,10 @@ impl Kind {
             "wasm" => Err(format!("invalid module: it begins with {}, not {} (at byte 0x0)", hex(bytes), hex(MAGIC))),
             "wat" => Ok(Kind::Wat),
             "dag" => Ok(Kind::Il),
+            "olive" => Ok(Kind::Olive),
             _ => Kind::of_text(bytes).ok_or_else(|| {
                 let start = hex(bytes);
-                format!("this is neither WebAssembly (.wasm, .wat) nor Dagwood's IL (.dag): it begins with {start}")
+                format!("this is neither WebAssembly (.wasm, .wat), nor Dagwood's IL (.dag), nor Olive (.olive): it begins with {start}")
             }),
         }
     }
@@ -162,6 +178,7 @@ mod tests {
         assert_eq!(kind("x.dag", "\0asm\x01\0\0\0"), Some(Kind::Wasm));
         assert_eq!(kind("x.wasm", "(module)"), None);
         assert_eq!(kind("x.dag", "(module)"), Some(Kind::Il));
+        assert_eq!(kind("x.olive", "(module)"), Some(Kind::Olive));
         assert_eq!(kind("x", ";; a comment\n\n  (module)"), Some(Kind::Wat));
         assert_eq!(kind("x", "; a comment\nmethod @f () -> () {"), Some(Kind::Il));
         assert_eq!(kind("x", "methods of mine"), None);

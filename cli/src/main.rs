@@ -1,7 +1,7 @@
 //! The `dagwood` command.
 //!
 //! ```text
-//!   arguments ── args ──► run ──► wasm, dag   programs, in either engine
+//!   arguments ── args ──► run ──► wasm, dag, olive   programs, in each engine
 //!                     ├─► check                 is it valid; do the engines agree
 //!                     ├─► bisect, reduce        which rewrite is to blame, and for what
 //!                     ├─► opt     ┐
@@ -26,6 +26,7 @@ mod help;
 mod listing;
 mod load;
 mod methods;
+mod olive;
 mod opt;
 mod outcome;
 mod print;

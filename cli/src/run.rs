@@ -13,7 +13,8 @@ use dagwood_wasm::wasi::{Access, Stdio, WasiConfig};
 use crate::args::Matches;
 use crate::dag::Dag;
 use crate::engine::{Ended, Engine, Limits, signature};
-use crate::load::{Loaded, Source, load};
+use crate::load::{Loaded, Source, load, load_olive};
+use crate::olive;
 use crate::report::{Failure, Output};
 use crate::value;
 use crate::wasm::{self, Program};
@@ -22,6 +23,8 @@ use crate::wasm::{self, Program};
 const MAIN: &str = "main";
 /// The options that make sense for programs that use WASI alone.
 const WASI_OPTIONS: [&str; 3] = ["--dir", "--read-dir", "--env"];
+/// The options that make sense for Olive alone.
+const OLIVE_OPTIONS: [&str; 3] = ["--bytecode", "--profile-out", "--profile-in"];
 
 /// Runs the command.
 pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
@@ -29,22 +32,39 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     let system = grants(matches)?;
     let invoke = matches.text("--invoke")?;
     let (file, arguments) = matches.operands.split_first().expect("a command with an operand has been read");
+    if let Some((name, text)) = load_olive(file)? {
+        refuse(
+            matches,
+            &WASI_OPTIONS,
+            &format!("is for WebAssembly; {name} is Olive, which sees no system"),
+        )?;
+        return finish(olive::run(matches, &name, &text, &limits, arguments)?);
+    }
     let Loaded { name, source } = load(file)?;
+    refuse(matches, &OLIVE_OPTIONS, &format!("is for Olive; {name} is not"))?;
     let ended = match source {
         Source::Wasm(bytes) => {
             let program = Program::new(&name, wasm::parse(&name, bytes)?, Engine::chosen(matches), &limits)?;
             run_wasm(&program, system.arg(file.as_bytes()), invoke, arguments, &name)?
         }
         Source::Il(text) => {
-            if let Some(option) = WASI_OPTIONS.iter().find(|option| matches.has(option)) {
-                return Err(
-                    matches.usage(format!("{option} is for WebAssembly; {name} is IL, which sees no system"))
-                );
-            }
+            refuse(
+                matches,
+                &WASI_OPTIONS,
+                &format!("is for WebAssembly; {name} is IL, which sees no system"),
+            )?;
             run_il(&name, &text, Engine::chosen(matches), &limits, invoke, arguments)?
         }
     };
     finish(ended)
+}
+
+/// Refuses options that make no sense here.
+fn refuse(matches: &Matches, options: &[&str], why: &str) -> Result<(), Failure> {
+    match options.iter().find(|option| matches.has(option)) {
+        Some(option) => Err(matches.usage(format!("{option} {why}"))),
+        None => Ok(()),
+    }
 }
 
 /// What the program may see of the system.
@@ -137,7 +157,7 @@ pub(crate) fn arguments_of(
 }
 
 /// Arguments of a call, which are numbers and so UTF-8.
-fn texts<'t>(arguments: &'t [OsString], name: &str) -> Result<Vec<&'t str>, Failure> {
+pub(crate) fn texts<'t>(arguments: &'t [OsString], name: &str) -> Result<Vec<&'t str>, Failure> {
     let text = |argument: &'t OsString| {
         argument
             .to_str()
@@ -146,7 +166,7 @@ fn texts<'t>(arguments: &'t [OsString], name: &str) -> Result<Vec<&'t str>, Fail
     arguments.iter().map(text).collect()
 }
 
-fn wrong_arguments(name: &str, function: &str, what: &str, arguments: &[OsString]) -> Failure {
+pub(crate) fn wrong_arguments(name: &str, function: &str, what: &str, arguments: &[OsString]) -> Failure {
     let is_option = |argument: &OsString| argument.as_bytes().starts_with(b"--");
     let hint = match arguments.iter().find(|argument| is_option(argument)) {
         Some(option) => format!("options stand before the file; `{}` is an argument here", option.display()),

@@ -2,11 +2,13 @@
 
 use dagwood_fuzz::{Choices, bytes_of_seed, mutate, mutate_words, olive_program, seeds};
 use dagwood_il::{Bump, Folding, Method, MethodId, verify, verify_module};
-use dagwood_olive::engine::{Limits, run_bodies, run_bytecode, run_il};
+use dagwood_olive::engine::{Limits, Native, run_bodies, run_bytecode, run_il};
 use dagwood_olive::host::Value;
 use dagwood_olive::lower::Exits;
 use dagwood_olive::{Lowering, Program};
 use dagwood_opt::{Callees, Request, STRATEGIES, Strategy, closed_world, optimize};
+use dagwood_runtime::heap::Collect;
+use dagwood_runtime::jit::Options;
 
 const LIMITS: Limits = Limits { fuel: 1_000_000, depth: 1000, heap_bytes: 16 << 20 };
 
@@ -45,6 +47,20 @@ fn engines_agree_about_programs_with_objects() {
                 Some(true) if out == expected => compared += 1,
                 Some(_) => fail(seed, &source, &format!("{folding:?}: {ended} as bytecode, {lowered} as IL")),
             }
+        }
+        let lowering = Lowering::new(&program, Folding::On);
+        let strategy = STRATEGIES[seed as usize % STRATEGIES.len()];
+        let options = Options { strategy, ..Options::default() };
+        let native = Native::new(&lowering, None, LIMITS, options);
+        let native = native.unwrap_or_else(|error| fail(seed, &source, &error.to_string()));
+        native.set_collect(if seed % 2 == 0 { Collect::AtEveryYield } else { Collect::WhenFull });
+        let mut out = Vec::new();
+        let compiled = native.call(main, &[], LIMITS, &mut out);
+        let compiled = compiled.unwrap_or_else(|error| fail(seed, &source, &error.to_string()));
+        match ended.agrees(&compiled) {
+            None => {}
+            Some(true) if out == expected => compared += 1,
+            Some(_) => fail(seed, &source, &format!("{ended} as bytecode, {compiled} as native code")),
         }
         caught += usize::from(String::from_utf8_lossy(&expected).lines().count() > 3);
     }

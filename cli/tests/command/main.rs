@@ -4,6 +4,7 @@ mod check;
 mod compile;
 mod files;
 mod limits;
+mod olive;
 mod opt;
 mod rig;
 mod run;

@@ -4,9 +4,11 @@
 //!   run_bytecode    the interpreter of the bytecode, over a heap of its own
 //!   run_il          the reference interpreter of the IL, over its own
 //!   run_bodies      the same with bodies that passes have changed, until a guard fails: then the bytecode goes on
+//!   Native          native code, over the heap of the runtime
 //! ```
 
 mod exit;
+mod native;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -24,6 +26,8 @@ use crate::interpret;
 use crate::lower::Lowering;
 use crate::observe::Observed;
 use crate::program::Program;
+
+pub use native::Native;
 
 /// How much a program may use.
 #[derive(Clone, Copy, Debug)]

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use dagwood_il::{Bump, Folding};
-use dagwood_olive::engine::{Ended, Limits, run_bytecode, run_il};
+use dagwood_olive::engine::{Ended, Limits, Native, run_bytecode, run_il};
 use dagwood_olive::{Lowering, Program};
+use dagwood_runtime::heap::Collect;
+use dagwood_runtime::jit::Options;
 
 /// The programs, with their names and sources.
 fn programs() -> Vec<(String, String)> {
@@ -55,6 +57,15 @@ fn programs_print_what_they_say_in_every_engine() {
             let mut out = Vec::new();
             let ended = run_il(&lowering, main, &[], Limits::default(), &mut out);
             check("IL", ended, out);
+            let native = Native::new(&lowering, None, Limits::default(), Options::default());
+            let native = native.unwrap_or_else(|error| panic!("{name}: {error}"));
+            for collect in [Collect::WhenFull, Collect::AtEveryYield] {
+                native.set_collect(collect);
+                let mut out = Vec::new();
+                let ended = native.call(main, &[], Limits::default(), &mut out);
+                let ended = ended.unwrap_or_else(|error| panic!("{name}: {error}"));
+                check("native code", ended, out);
+            }
         }
     }
 }
