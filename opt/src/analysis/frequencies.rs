@@ -27,6 +27,7 @@
 //!
 //! Linear in blocks and edges for each of the [`MAX_DEPTH`] outermost loops around them. Loops further in go round as often as an average one does.
 
+use dagwood_il::cfg::Loop;
 use dagwood_il::entity::{Entity, EntityVec};
 use dagwood_il::{Block, Cfg, Frequency, Loops, Method, Module, Node, Opcode, Payload, Properties, effects};
 
@@ -96,7 +97,8 @@ impl Frequencies {
 
     /// How many of [`WHOLE`] times the end of `from` leads to `to`.
     pub fn share(&self, from: Block, to: Block) -> u32 {
-        self.ways(from).iter().find(|(block, _)| *block == to).map_or(0, |(_, share)| *share)
+        let ways = self.ways(from);
+        ways.binary_search_by_key(&to, |(block, _)| *block).map_or(0, |index| ways[index].1)
     }
 
     /// How often the edges from the end of `from` to `to` are taken for one entry of the method.
@@ -105,7 +107,7 @@ impl Frequencies {
         Frequency(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
-    /// The blocks to which the end of a block leads, each once, and how many of [`WHOLE`] times.
+    /// The blocks to which the end of a block leads, each once and ascending, and how many of [`WHOLE`] times.
     pub fn ways(&self, block: Block) -> &[(Block, u32)] {
         &self.shares[self.starts[block.index()] as usize..self.starts[block.index() + 1] as usize]
     }
@@ -136,44 +138,32 @@ impl Frequencies {
                 at = loops.data(which).parent;
             }
         }
-        let mut local = EntityVec::filled(0, cfg.block_count());
+        let mut arriving: EntityVec<Block, u64> = EntityVec::filled(0, cfg.block_count());
         for (which, data) in loops.loops().rev().filter(|(_, data)| data.depth < MAX_DEPTH) {
             let (mut back, mut most) = (0_u64, 0);
             for block in &members[which.index()] {
-                let arriving = if *block == data.header {
-                    ONE
-                } else {
-                    self.arriving(cfg, &local, *block, |from| loops.contains(which, from))
-                };
-                local[*block] = rounds(arriving, if *block == data.header { 0 } else { cyclic[*block] });
-                back = back.saturating_add(share_of(local[*block], self.share(*block, data.header)));
-                most = most.max(local[*block]);
+                let is_header = *block == data.header;
+                let entered = if is_header { ONE } else { std::mem::take(&mut arriving[*block]) };
+                let own = rounds(entered, if is_header { 0 } else { cyclic[*block] });
+                self.leave(cfg, *block, own, |to, part| {
+                    if loops.contains(which, to) {
+                        arriving[to] = arriving[to].saturating_add(part);
+                    }
+                });
+                back = back.saturating_add(share_of(own, self.share(*block, data.header)));
+                most = most.max(own);
             }
             // What is cut off on the way in is missing on the way out.
             cyclic[data.header] =
                 if most < MAX { back.min(MAX_CYCLIC) } else { share_of(ONE, evidence::LOOP) };
-            for block in &members[which.index()] {
-                local[*block] = 0;
-            }
         }
         cyclic
     }
 
-    /// What arrives at a block through edges that have been dealt with.
-    fn arriving(
-        &self,
-        cfg: &Cfg,
-        at: &EntityVec<Block, u64>,
-        block: Block,
-        counts: impl Fn(Block) -> bool,
-    ) -> u64 {
-        let rank = cfg.rank(block);
-        let before =
-            cfg.predecessors(block).iter().filter(|edge| !edge.is_exception() && cfg.rank(edge.block) < rank);
-        let before = before.filter(|edge| cfg.is_reachable(edge.block) && counts(edge.block));
-        before
-            .map(|edge| share_of(at[edge.block], self.share(edge.block, block)))
-            .fold(0, u64::saturating_add)
+    /// Carries what leaves a block along its edges forward.
+    fn leave(&self, cfg: &Cfg, block: Block, frequency: u64, mut arrive: impl FnMut(Block, u64)) {
+        let ahead = self.ways(block).iter().filter(|(to, _)| cfg.rank(*to) > cfg.rank(block));
+        ahead.for_each(|(to, share)| arrive(*to, share_of(frequency, *share)));
     }
 
     fn propagate(
@@ -184,21 +174,22 @@ impl Frequencies {
         is_cold: &EntityVec<Block, bool>,
         cyclic: &EntityVec<Block, u64>,
     ) {
-        let mut at = EntityVec::filled(0, method.block_count());
-        for (rank, block) in cfg.order().iter().enumerate() {
-            at[*block] = match method.block(*block).frequency {
+        let mut arriving: EntityVec<Block, u64> = EntityVec::filled(0, method.block_count());
+        if let Some(entry) = cfg.order().first() {
+            arriving[*entry] = ONE;
+        }
+        for block in cfg.order() {
+            let own = match method.block(*block).frequency {
                 Some(Frequency(known)) => u64::from(known) << DIGITS,
                 None if is_cold[*block] => 0,
                 None => {
-                    let entered = if rank == 0 { ONE } else { 0 };
-                    let arriving = entered + self.arriving(cfg, &at, *block, |_| true);
                     let cyclic = if loops.is_header(*block) { cyclic[*block] } else { 0 };
                     // What is never entered but is not cold runs seldom, not never.
-                    rounds(arriving, cyclic).max(1 << DIGITS)
+                    rounds(arriving[*block], cyclic).max(1 << DIGITS)
                 }
             };
-            let rounded = at[*block] >> DIGITS;
-            self.blocks[*block] = Frequency(u32::try_from(rounded).unwrap_or(u32::MAX));
+            self.leave(cfg, *block, own, |to, part| arriving[to] = arriving[to].saturating_add(part));
+            self.blocks[*block] = Frequency(u32::try_from(own >> DIGITS).unwrap_or(u32::MAX));
         }
     }
 }
@@ -276,9 +267,13 @@ impl Judge<'_, '_> {
                 self.warm(ways, of)
             }
             _ => {
-                let names = self.method.successors(block);
-                let count = |to: Block| names.iter().filter(|name| **name == to).count() as u64;
-                self.warm(ways, |to| count(to) * if self.stays(block, to) { 7 } else { 1 })
+                let mut names = self.method.successors(block);
+                names.sort_unstable();
+                let left = self.left_loop(block);
+                let first = |to: Block| names.partition_point(|name| *name < to);
+                let count = |to: Block| names[first(to)..].partition_point(|name| *name == to) as u64;
+                let turns = u64::from(evidence::LOOP / (WHOLE - evidence::LOOP));
+                self.warm(ways, |to| count(to) * if self.stays(left, to) { turns } else { 1 })
             }
         });
         let sum: u64 = weights.iter().fold(0, |sum, weight| sum.saturating_add(*weight));
@@ -286,6 +281,7 @@ impl Judge<'_, '_> {
             let part = u128::from(*weight) * u128::from(WHOLE) / u128::from(sum.max(1));
             *share = u32::try_from(part).unwrap_or(WHOLE);
         }
+        ways.sort_unstable_by_key(|(to, _)| *to);
     }
 
     /// Weights for the ways that are not cold, or for all if all are.
@@ -322,8 +318,9 @@ impl Judge<'_, '_> {
             let (yes, no) = (share * says, (WHOLE - share) * (WHOLE - says));
             share = (u64::from(WHOLE) * u64::from(yes) / u64::from(yes + no)) as u32;
         };
-        if self.stays(block, then) != self.stays(block, otherwise) {
-            note(self.stays(block, then), evidence::LOOP);
+        let left = self.left_loop(block);
+        if self.stays(left, then) != self.stays(left, otherwise) {
+            note(self.stays(left, then), evidence::LOOP);
         }
         let returns =
             |to: Block| self.cfg.successors(to).iter().all(|edge| edge.is_exception()) && !self.is_cold[to];
@@ -336,20 +333,23 @@ impl Judge<'_, '_> {
         share
     }
 
-    /// Whether the way to `to` stays in the innermost of the loops around `block` that is left by a way out of it.
-    fn stays(&self, block: Block, to: Block) -> bool {
+    /// The innermost of the loops around a block that a way out of it leaves.
+    fn left_loop(&self, block: Block) -> Option<Loop> {
         let mut around = self.loops.innermost(block);
-        let ways = self.cfg.successors(block);
-        while let Some(which) = around {
-            let is_left = ways.iter().any(|way| {
-                !way.is_exception() && !self.is_cold[way.block] && !self.loops.contains(which, way.block)
-            });
-            if is_left {
-                return self.loops.contains(which, to);
+        for _ in 0..MAX_DEPTH {
+            let which = around?;
+            let ahead = self.cfg.successors(block).iter();
+            let mut ways = ahead.filter(|way| !way.is_exception() && !self.is_cold[way.block]);
+            if ways.any(|way| !self.loops.contains(which, way.block)) {
+                return Some(which);
             }
             around = self.loops.data(which).parent;
         }
-        true
+        None
+    }
+
+    fn stays(&self, left: Option<Loop>, to: Block) -> bool {
+        left.is_none_or(|which| self.loops.contains(which, to))
     }
 
     /// Whether a condition is likely to be true, and how likely what is likely is.

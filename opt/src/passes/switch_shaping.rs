@@ -321,3 +321,41 @@ fn redirected(method: &mut Method<'_>, end: Node, place: impl Fn(Block) -> Block
     let operands = method.operands(end).to_vec();
     method.add_node(method.opcode(end), method.ty(end), &operands, payload)
 }
+
+#[cfg(test)]
+mod tests {
+    use dagwood_il::profile::{MethodProfile, Site};
+    use dagwood_il::{Bump, text};
+
+    use super::*;
+    use crate::{Options, Request, Strategy, optimize};
+
+    const SOURCE: &str = "method @f ($x: i32) -> () {\nb0:\n  %0 = entry.i32 $x\n  switch %0, [0: b1, 1: b2, 2: b3, 5: b1], b4 !3\n\
+                          b1:\n  return\nb2 extends b0:\n  return\nb3 extends b0:\n  return\nb4 extends b0:\n  return\n}\n";
+
+    /// How the block ends, if the value was met so many times of 100.
+    fn end(value: u64, times: u64) -> Opcode {
+        let arena = Bump::new();
+        let mut parsed = text::parse(SOURCE, &arena).expect("valid");
+        let mut site = Site { count: 100, ..Site::default() };
+        site.values.add(value, times);
+        site.values.add(0, 100 - times);
+        let mut profile = MethodProfile { entries: 100, ..MethodProfile::default() };
+        profile.sites.insert(SourcePos(3), site);
+        let (strategy, options) = (Strategy::of_passes(&[PASS]), Options::default());
+        let request =
+            Request { profile: Some(&profile), ..Request::new(&parsed.module, &strategy, &options) };
+        let method = &mut parsed.bodies[0].method;
+        optimize(&request, method, &mut ()).expect("nothing goes wrong");
+        let first = method.blocks().next().expect("there are blocks");
+        method.opcode(method.terminator(first).expect("it has an end"))
+    }
+
+    #[test]
+    fn the_value_that_a_profile_has_met_most_is_asked_for_first() {
+        assert_eq!(end(2, 90), Opcode::Branch);
+        assert_eq!(end(5, 90), Opcode::Branch);
+        assert_eq!(end(2, 50), Opcode::Switch);
+        assert_eq!(end(7, 90), Opcode::Switch, "it is no case");
+    }
+}
