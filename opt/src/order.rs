@@ -19,6 +19,13 @@ pub struct Constraint {
 /// The constraints of our passes.
 pub const CONSTRAINTS: &[Constraint] = &[
     Constraint {
+        before: "gvn",
+        after: "pre",
+        why: "what is known on all paths anyway would be put on those without it for nothing",
+    },
+    Constraint { before: "gvn", after: "dead_store", why: "stores whose loads are served without memory are dead" },
+    Constraint { before: "check_motion", after: "pre", why: "loads leave a loop only if no check stands before them" },
+    Constraint {
         before: "mark_cold",
         after: "loop_inversion",
         why: "cold loops are not worth a copy of their test",

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use crate::features::Features;
 use crate::pass::Pass;
 use crate::passes::{
-    check_motion, dead_store, global_value_propagation, if_conversion, jump_threading, layout,
-    loop_inversion, mark_cold, store_sinking, switch_shaping, tail_duplication, throw_to_goto,
+    check_motion, dead_store, global_value_propagation, gvn, if_conversion, jump_threading, layout,
+    loop_inversion, mark_cold, pre, store_sinking, switch_shaping, tail_duplication, throw_to_goto,
     value_propagation,
 };
 
@@ -165,7 +165,17 @@ const WARM_ROWS: &[Row] = &[
         When::Always,
         "ranges, bounds and counters along all paths: checks go",
     ),
+    row(
+        gvn::PASS,
+        When::Always,
+        "what was computed, loaded or checked above is not again, before anything is moved",
+    ),
     row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
+    row(
+        pre::PASS,
+        BRANCHES,
+        "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
+    ),
     row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
     row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
     row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
@@ -202,7 +212,17 @@ const HOT_ROWS: &[Row] = &[
         When::Always,
         "ranges, bounds and counters along all paths: checks go",
     ),
+    row(
+        gvn::PASS,
+        When::Always,
+        "what was computed, loaded or checked above is not again, before anything is moved",
+    ),
     row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
+    row(
+        pre::PASS,
+        BRANCHES,
+        "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
+    ),
     row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
     row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
     row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
@@ -239,7 +259,17 @@ const SCORCHING_ROWS: &[Row] = &[
         When::Always,
         "ranges, bounds and counters along all paths: checks go",
     ),
+    row(
+        gvn::PASS,
+        When::Always,
+        "what was computed, loaded or checked above is not again, before anything is moved",
+    ),
     row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
+    row(
+        pre::PASS,
+        BRANCHES,
+        "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
+    ),
     row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
     row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
     row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
