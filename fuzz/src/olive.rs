@@ -153,7 +153,7 @@ impl Body<'_> {
     fn statements(&mut self, depth: usize) {
         for _ in 0..1 + self.choices.below(MAX_STATEMENTS) {
             match self.choices.below(if depth < MAX_DEPTH { 14 } else { 7 }) {
-                0 | 1 | 2 => self.assign(),
+                0..=2 => self.assign(),
                 3 => self.put(),
                 4 => {
                     let (ty, print) = *self.choices.pick(&PRINTS).unwrap_or(&PRINTS[0]);
