@@ -280,12 +280,13 @@ fn believe(known: &mut Known<'_, '_>, cfg: &Cfg, liveness: &Liveness, states: &m
             walk(known, head, state, &mut candidates);
         }
     }
-    for (block, bounds) in candidates.found.iter() {
-        if let Some(state) = &mut states[block] {
-            state.bounds.clone_from(bounds);
-        }
+    let mut pending = BTreeSet::new();
+    for (block, bounds) in candidates.found.iter().filter(|(_, bounds)| !bounds.is_empty()) {
+        let Some(state) = &mut states[block] else { continue };
+        state.bounds.clone_from(bounds);
+        // Each edge that leads there is asked.
+        pending.extend(cfg.predecessors(block).iter().filter_map(|edge| cfg.rank(method.head(edge.block))));
     }
-    let mut pending: BTreeSet<u32> = heads(method, cfg).filter_map(|head| cfg.rank(head)).collect();
     while let Some(rank) = pending.pop_first() {
         let head = cfg.order()[rank as usize];
         let Some(state) = states[head].clone() else { continue };
@@ -309,8 +310,7 @@ impl Visitor for Candidates<'_> {
         if known.method().block(to).extends.is_some() || is_handler || found.len() >= MAX_BOUNDS {
             return;
         }
-        let bounds: Vec<_> = known.bounds().copied().collect();
-        if bounds.is_empty() {
+        if known.bounds().next().is_none() {
             return;
         }
         // What live locals hold, as far as it is a number: the simplest reading and the offset from it.
@@ -324,7 +324,7 @@ impl Visitor for Candidates<'_> {
                 }
             }
         }
-        for bound in bounds.iter().rev().take(MAX_RECENT) {
+        for bound in known.bounds().rev().take(MAX_RECENT) {
             for (_, below, less) in held.iter().filter(|(reading, ..)| *reading == bound.less) {
                 for (_, above, more) in held.iter().filter(|(reading, ..)| *reading == bound.more) {
                     let candidate = LocalBound { less: *less, gap: bound.gap - below + above, more: *more };

@@ -143,7 +143,7 @@ impl<'m, 'a> Known<'m, 'a> {
     }
 
     /// The bounds noted on the way here.
-    pub fn bounds(&self) -> impl Iterator<Item = &Bound> {
+    pub fn bounds(&self) -> impl DoubleEndedIterator<Item = &Bound> {
         self.relations.bounds()
     }
 

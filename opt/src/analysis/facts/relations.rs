@@ -80,7 +80,7 @@ impl Relations {
     }
 
     /// The bounds, oldest first.
-    pub(super) fn bounds(&self) -> impl Iterator<Item = &Bound> {
+    pub(super) fn bounds(&self) -> impl DoubleEndedIterator<Item = &Bound> {
         self.bounds.iter().map(|(bound, _)| bound)
     }
 
