@@ -95,17 +95,18 @@ impl<'a> Step<'a> {
         let mut frames: Vec<Frame> = own.into_iter().collect();
         if let Some(site) = self.site() {
             let mut states = self.body.frames(site);
-            if let (Some(frame), Some(state)) = (frames.first_mut(), states.next()) {
+            let innermost = states.next();
+            let around: Vec<Frame> = states
+                .map(|state| Frame { method: state.method, position: state.position, offset })
+                .collect();
+            if let (Some(frame), Some(state)) = (frames.first_mut(), innermost) {
                 frame.method = state.method;
-                if frame.position == SourcePos::NONE {
+                // What was inlined has the position of its call, in the method around it.
+                if frame.position == SourcePos::NONE || !around.is_empty() {
                     frame.position = state.position;
                 }
             }
-            frames.extend(states.map(|state| Frame {
-                method: state.method,
-                position: state.position,
-                offset,
-            }));
+            frames.extend(around);
         }
         frames
     }

@@ -12,7 +12,7 @@ b0:
   %n = entry.i32 $n
   %outer = frame @outer:7 after [%n] []
   %inner = frame @inlined:2 reexecute [%n] [] parent %outer
-  %r = call @callee(%n) frame %inner
+  %r = call @callee(%n) frame %inner !9
   return %r
 }
 method @inlined ($n: i32) -> (i32) {
@@ -24,7 +24,7 @@ method @callee ($n: i32) -> (i32) {
 b0:
   %n = entry.i32 $n
   %alone = frame @callee:4 reexecute [%n] []
-  check %n, bounds reason 1 frame %alone
+  check %n, bounds reason 1 frame %alone !5
   return %n
 }
 ";
@@ -49,5 +49,5 @@ fn a_frame_with_inlined_methods_is_as_many_in_a_trace() {
     let Err(CallError::Raised(raise)) = result else { panic!("{result:?}") };
     let frames: Vec<(MethodId, SourcePos)> =
         raise.trace.frames().iter().map(|frame| (frame.method, frame.position)).collect();
-    assert_eq!(frames, [(callee, SourcePos(4)), (inlined, SourcePos(2)), (outer, SourcePos(7))]);
+    assert_eq!(frames, [(callee, SourcePos(5)), (inlined, SourcePos(2)), (outer, SourcePos(7))]);
 }
