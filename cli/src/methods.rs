@@ -41,6 +41,10 @@ impl Callees for Lowered<'_> {
     fn body<'b>(&self, method: MethodId, arena: &'b Bump) -> Option<Method<'b>> {
         self.0.lower(method, arena).ok()
     }
+
+    fn least_size(&self, method: MethodId) -> Option<u64> {
+        self.0.least_size(method)
+    }
 }
 
 enum Kind<'a> {

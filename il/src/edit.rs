@@ -187,6 +187,20 @@ impl Edits {
         Ok(tail)
     }
 
+    /// Whether [`Edits::inline`] can do what it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn can_inline(
+        module: &Module,
+        method: &Method<'_>,
+        call: Node,
+        callee: &Method<'_>,
+    ) -> Result<(), NotInlined> {
+        inline::check(module, method, call, callee)
+    }
+
     /// The edges from the end of `block` to `from` go to `to`, a head, instead.
     pub fn retarget(&mut self, block: Block, from: Block, to: Block) {
         self.shapes.push(Shape::Retarget { block, from, to });

@@ -9,7 +9,7 @@ use dagwood_il::{
 };
 
 use crate::analysis::{Analysis, Cache};
-use crate::demand::Demand;
+use crate::demand::{Demand, Gain};
 use crate::manager::{Remarks, Request};
 use crate::pass::Changed;
 use crate::region::Region;
@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) version: u64,
     /// Where the sequence of the seed has got to.
     pub(crate) random: u64,
+    /// How many nodes have come in from other methods.
+    pub(crate) grown: u64,
 }
 
 impl State {
@@ -53,6 +55,7 @@ impl State {
             work: 0,
             version: 0,
             random: seed,
+            grown: 0,
         }
     }
 
@@ -87,9 +90,9 @@ pub struct PassCx<'c> {
     pub(crate) is_cut: bool,
 }
 
-impl PassCx<'_> {
+impl<'c> PassCx<'c> {
     /// The declarations.
-    pub fn module(&self) -> &Module {
+    pub fn module(&self) -> &'c Module {
         self.request.module
     }
 
@@ -109,6 +112,11 @@ impl PassCx<'_> {
         answer.value?;
         let body = self.request.callees.body(callee, arena)?;
         Some((body, answer.assumption))
+    }
+
+    /// How many nodes a callee's body has at least, if that can be guessed without building it.
+    pub fn least_size(&self, callee: MethodId) -> Option<u64> {
+        self.request.callees.least_size(callee)
     }
 
     // ---- where to look ----
@@ -186,6 +194,28 @@ impl PassCx<'_> {
         self.state.work = self.state.work.saturating_add(units);
         self.is_cut |= self.state.work > self.work_limit;
         !self.is_cut
+    }
+
+    /// The units of work that the pass may still spend.
+    pub fn left(&self) -> u64 {
+        self.work_limit.saturating_sub(self.state.work)
+    }
+
+    /// The units of work that a gain is worth to the strategy.
+    pub fn worth(&self, gain: Gain) -> u64 {
+        gain.worth(self.request.strategy)
+    }
+
+    /// By how many nodes of other methods the method may still grow: by as many as it has of its own, or `least`, over all rounds.
+    pub fn room(&self, method: &Method<'_>, least: u64) -> u64 {
+        let grown = self.state.grown;
+        let own = (method.node_count() as u64).saturating_sub(grown);
+        own.max(least).saturating_sub(grown)
+    }
+
+    /// Notes that so many nodes of other methods come in.
+    pub fn note_growth(&mut self, nodes: u64) {
+        self.state.grown = self.state.grown.saturating_add(nodes);
     }
 
     /// Puts what should not matter into an order that the seed chooses; seed 0 leaves it as it is.

@@ -8,6 +8,7 @@
 
 use crate::pass::Pass;
 use crate::region::Region;
+use crate::strategy::Strategy;
 
 /// Time saved, in 1/1024 cycles for one entry of the method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +19,12 @@ impl Gain {
     pub fn cycles(cycles: u32, frequency: Option<dagwood_il::Frequency>) -> Gain {
         let frequency = frequency.unwrap_or(dagwood_il::Frequency::ONCE);
         Gain(u64::from(cycles) * u64::from(frequency.0))
+    }
+
+    /// The units of work that it is worth to a strategy.
+    pub fn worth(self, strategy: &Strategy) -> u64 {
+        let worth = u128::from(self.0) * u128::from(strategy.work_per_cycle) / 1024;
+        u64::try_from(worth).unwrap_or(u64::MAX)
     }
 }
 

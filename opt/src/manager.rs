@@ -337,15 +337,9 @@ impl Manager<'_> {
         })
     }
 
-    /// The units of work that a gain is worth.
-    fn worth(&self, gain: Gain) -> u64 {
-        let worth = u128::from(gain.0) * u128::from(self.request.strategy.work_per_cycle) / 1024;
-        u64::try_from(worth).unwrap_or(u64::MAX)
-    }
-
     /// Why what is wanted of a pass is not done; none if it is.
     fn objection(&self, pass: &str, wanted: &Wanted) -> Option<Skip> {
-        let (cost, worth) = (wanted.cost, self.worth(wanted.gain));
+        let (cost, worth) = (wanted.cost, wanted.gain.worth(self.request.strategy));
         match self.last_run(pass) {
             Some(last) if last.version == self.state.version => Some(Skip::NothingChanged),
             _ if worth < cost => Some(Skip::DoesNotPay { cost, worth }),

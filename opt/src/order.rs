@@ -23,8 +23,16 @@ pub const CONSTRAINTS: &[Constraint] = &[
         after: "pre",
         why: "what is known on all paths anyway would be put on those without it for nothing",
     },
-    Constraint { before: "gvn", after: "dead_store", why: "stores whose loads are served without memory are dead" },
-    Constraint { before: "check_motion", after: "pre", why: "loads leave a loop only if no check stands before them" },
+    Constraint {
+        before: "gvn",
+        after: "dead_store",
+        why: "stores whose loads are served without memory are dead",
+    },
+    Constraint {
+        before: "check_motion",
+        after: "pre",
+        why: "loads leave a loop only if no check stands before them",
+    },
     Constraint {
         before: "mark_cold",
         after: "loop_inversion",
@@ -46,6 +54,15 @@ pub const CONSTRAINTS: &[Constraint] = &[
         after: "check_motion",
         why: "what cannot raise need not be moved",
     },
+    Constraint { before: "mark_cold", after: "inline", why: "calls that are never expected to run stay" },
+    Constraint { before: "inline", after: "gvn", why: "what a call hides cannot be seen to be the same" },
+    Constraint { before: "inline", after: "pre", why: "the same" },
+    Constraint {
+        before: "inline",
+        after: "value_propagation",
+        why: "arguments that are known decide what a callee does",
+    },
+    Constraint { before: "inline", after: "dead_store", why: "a call may read whatever was stored" },
     Constraint {
         before: "mark_cold",
         after: "if_conversion",

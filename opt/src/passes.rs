@@ -5,6 +5,7 @@ pub mod dead_store;
 pub mod global_value_propagation;
 pub mod gvn;
 pub mod if_conversion;
+pub mod inline;
 pub mod jump_threading;
 pub mod layout;
 pub mod loop_inversion;
@@ -26,6 +27,7 @@ pub const PASSES: &[Pass] = &[
     global_value_propagation::PASS,
     gvn::PASS,
     if_conversion::PASS,
+    inline::PASS,
     jump_threading::PASS,
     layout::PASS,
     loop_inversion::PASS,

@@ -10,6 +10,11 @@ use dagwood_il::{Bump, Method, MethodId, Module, World};
 pub trait Callees {
     /// The body of a method, in `arena`; none if there is none, or it is not to be looked at.
     fn body<'a>(&self, method: MethodId, arena: &'a Bump) -> Option<Method<'a>>;
+
+    /// How many nodes the body has at least, if that can be guessed without building it: large ones are not built in vain.
+    fn least_size(&self, _method: MethodId) -> Option<u64> {
+        None
+    }
 }
 
 /// No callee has a body.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::features::Features;
 use crate::pass::Pass;
 use crate::passes::{
-    check_motion, dead_store, global_value_propagation, gvn, if_conversion, jump_threading, layout,
+    check_motion, dead_store, global_value_propagation, gvn, if_conversion, inline, jump_threading, layout,
     loop_inversion, mark_cold, pre, store_sinking, switch_shaping, tail_duplication, throw_to_goto,
     value_propagation,
 };
@@ -115,6 +115,7 @@ const fn row(pass: Pass, when: When, why: &'static str) -> Row {
 
 const BRANCHES: When = When::Has(Features::BRANCHES.union(Features::HEADS));
 const LAST_BRANCHES: When = When::Last(Features::BRANCHES);
+const CALLS: When = When::Has(Features::CALLS);
 const STORES: When = When::Has(Features::STORES);
 const SWITCHES: When = When::Has(Features::SWITCHES);
 
@@ -148,6 +149,7 @@ pub const WARM: &Strategy = &Strategy {
 
 const WARM_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(inline::PASS, CALLS, "before all that looks at code: there is more of it then, and calls hide less"),
     row(
         throw_to_goto::PASS,
         When::Has(Features::HANDLERS),
@@ -195,6 +197,7 @@ pub const HOT: &Strategy = &Strategy {
 
 const HOT_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(inline::PASS, CALLS, "before all that looks at code: there is more of it then, and calls hide less"),
     row(
         throw_to_goto::PASS,
         When::Has(Features::HANDLERS),
@@ -242,6 +245,7 @@ pub const SCORCHING: &Strategy = &Strategy {
 
 const SCORCHING_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
+    row(inline::PASS, CALLS, "before all that looks at code: there is more of it then, and calls hide less"),
     row(
         throw_to_goto::PASS,
         When::Has(Features::HANDLERS),

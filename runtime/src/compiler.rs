@@ -15,6 +15,7 @@ use bumpalo::Bump;
 use dagwood_codegen::{Artifact, CompileError, Target};
 use dagwood_il::profile::MethodProfile;
 use dagwood_il::verify::{VerifyError, verify};
+use dagwood_il::world::{Answer, ContentKey, Question};
 use dagwood_il::{Method, MethodId, Module, World};
 use dagwood_opt::{Callees, Fault, NothingKnown, Request, Strategy, optimize};
 
@@ -29,8 +30,17 @@ pub trait Bodies: Sync {
 
     /// What passes may ask about the running program; nothing, if the frontend does not say. Whether a callee's body may be
     /// looked at is among it.
+    ///
+    /// An answer without an assumption holds for as long as there is code: a body that may be looked at is the method's whenever
+    /// it is compiled, because callers that were compiled hold copies of it. On an answer that may change nothing is built: code is
+    /// not taken back when one does.
     fn world(&self) -> &dyn World {
         &NothingKnown
+    }
+
+    /// How many nodes a body has at least, if that can be guessed without building it: large ones are not built only to be looked at.
+    fn least_size(&self, _method: MethodId) -> Option<u64> {
+        None
     }
 
     /// What was observed of a method.
@@ -40,11 +50,37 @@ pub trait Bodies: Sync {
 }
 
 /// The frontend, as the optimizer asks it for callees.
-struct Asked<'b>(&'b dyn Bodies);
+struct Asked<'b> {
+    bodies: &'b dyn Bodies,
+    module: &'b Module,
+    is_verified: bool,
+}
 
 impl Callees for Asked<'_> {
+    /// What is wrong with a body is said when it is compiled itself.
     fn body<'a>(&self, method: MethodId, arena: &'a Bump) -> Option<Method<'a>> {
-        self.0.build(method, arena).ok()
+        let body = self.bodies.build(method, arena).ok()?;
+        let is_sound = body.id() == method && (!self.is_verified || verify(self.module, &body).is_ok());
+        is_sound.then_some(body)
+    }
+
+    fn least_size(&self, method: MethodId) -> Option<u64> {
+        self.bodies.least_size(method)
+    }
+}
+
+/// The frontend's world, without answers that may change.
+struct Settled<'b>(&'b dyn World);
+
+impl World for Settled<'_> {
+    fn has_happened(&self, question: Question) -> Answer<bool> {
+        let answer = self.0.has_happened(question);
+        if answer.assumption.is_none() { answer } else { Answer::settled(true) }
+    }
+
+    fn body(&self, method: MethodId) -> Answer<Option<ContentKey>> {
+        let answer = self.0.body(method);
+        if answer.assumption.is_none() { answer } else { Answer::settled(None) }
     }
 }
 
@@ -165,13 +201,14 @@ impl Compiler {
         if method.id() != id {
             return Err(CompileFailure::OtherMethod(method.id()));
         }
-        if self.verify == Verify::On || cfg!(debug_assertions) {
+        let is_verified = self.verify == Verify::On || cfg!(debug_assertions);
+        if is_verified {
             verify(module, &method).map_err(CompileFailure::Verify)?;
         }
         let request = Request {
-            world: bodies.world(),
+            world: &Settled(bodies.world()),
             profile: bodies.profile(id),
-            callees: &Asked(bodies),
+            callees: &Asked { bodies, module, is_verified },
             ..Request::new(module, self.strategy, &self.optimizer)
         };
         let report = optimize(&request, &mut method, &mut ())
@@ -187,7 +224,7 @@ impl Compiler {
 mod tests {
     use dagwood_codegen::Features;
     use dagwood_il::entity::Entity;
-    use dagwood_il::{Builder, Folding, Type};
+    use dagwood_il::{Assumption, Builder, Folding, Opcode, Payload, Type};
 
     use super::*;
 
@@ -220,6 +257,52 @@ mod tests {
         b.switch_to(entry);
         b.ret(&[]);
         Ok(b.finish()?)
+    }
+
+    /// A program in which bodies may be looked at: for good, or until they are redefined.
+    struct Open<'m> {
+        module: &'m Module,
+        assumption: Option<Assumption>,
+    }
+
+    impl World for Open<'_> {
+        fn has_happened(&self, _: Question) -> Answer<bool> {
+            Answer { value: false, assumption: self.assumption }
+        }
+
+        fn body(&self, _: MethodId) -> Answer<Option<ContentKey>> {
+            Answer { value: Some(ContentKey(0)), assumption: self.assumption }
+        }
+    }
+
+    impl Bodies for Open<'_> {
+        fn build<'a>(&self, id: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError> {
+            let mut b = Builder::new(arena, self.module, id, Folding::On);
+            let entry = b.block();
+            b.switch_to(entry);
+            if id.index() == 0 {
+                b.emit(Opcode::Call, Type::Void, &[], Payload::Method(MethodId::new(1)));
+            }
+            b.ret(&[]);
+            Ok(b.finish()?)
+        }
+
+        fn world(&self) -> &dyn World {
+            self
+        }
+    }
+
+    #[test]
+    fn callees_come_in_unless_they_may_be_redefined() {
+        let mut module = Module::new();
+        let [caller, callee] = ["caller", "callee"].map(|name| module.declare_method(name, &[], &[]));
+        let target = Target::new(Features::Baseline, dagwood_codegen::Verify::On).expect("a known machine");
+        let mut compiler = Compiler::new(Arc::new(target), dagwood_opt::WARM, Verify::On);
+        for (assumption, calls) in [(None, 0), (Some(Assumption::NotRedefined(callee)), 1)] {
+            let open = Open { module: &module, assumption };
+            let artifact = compiler.compile(&module, caller, &open).expect("it is well-formed");
+            assert_eq!(artifact.calls.len(), calls);
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@
 //!
 //! Methods that run go on to their ends; a thread that returns to code that was evicted finds it there. What calls an evicted
 //! method, its own code included, gets a fault with an [`EvictedCall`] as its cause, until the method is compiled again.
+//!
+//! Where a callee was inlined there is no call of it: its copy is its caller's code, stays when the callee is evicted, and goes with the
+//! caller. It may, because only bodies that never change are inlined ([`Bodies::world`](crate::compiler::Bodies::world)).
 
 use std::fmt;
 

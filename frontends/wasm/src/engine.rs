@@ -208,6 +208,10 @@ impl Bodies for Build<'_> {
     fn world(&self) -> &dyn World {
         self
     }
+
+    fn least_size(&self, method: MethodId) -> Option<u64> {
+        self.lowering.least_size(method)
+    }
 }
 
 /// Functions of a module stay as they are, so that those that are here may be looked at for ever. There are no classes.

@@ -90,8 +90,8 @@ pub(super) fn import(
     call: Node,
     callee: &Method<'_>,
 ) -> Result<Body, NotInlined> {
+    check(module, method, call, callee)?;
     let signature = module.method_signature(callee.id());
-    check(method, call, callee, signature)?;
     let frame = method.frame_of(call);
     let name = module.methods[callee.id()].name.clone();
     let mut locals = EntityVec::new();
@@ -138,12 +138,14 @@ pub(super) fn import(
     Ok(body)
 }
 
-fn check(
+/// Whether `callee` can stand in place of `call`.
+pub(super) fn check(
+    module: &Module,
     method: &Method<'_>,
     call: Node,
     callee: &Method<'_>,
-    signature: &Signature,
 ) -> Result<(), NotInlined> {
+    let signature = module.method_signature(callee.id());
     let row = method.opcode(call).row();
     let is_own_context = matches!(row.payload, PayloadKind::Method | PayloadKind::Dispatch);
     if !row.has(Properties::CALLS) || row.has(Properties::TERMINATES) || !is_own_context {

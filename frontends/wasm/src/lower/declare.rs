@@ -80,6 +80,9 @@ pub struct Native {
     pub raises: KindSet,
 }
 
+/// More bytes than code takes for each node that comes of it, but for what is dead.
+const BYTES_PER_NODE: usize = 8;
+
 const I: Type = Type::I64;
 const R: Type = Type::Addr;
 
@@ -325,6 +328,12 @@ impl Lowering {
             None => Some(MethodKind::Function((index + self.module.imported_functions) as u32)),
             Some(index) => self.host_types.get(index).map(|ty| MethodKind::Host(*ty)),
         }
+    }
+
+    /// How many nodes a method's body has at least, guessed from its bytes.
+    pub fn least_size(&self, method: MethodId) -> Option<u64> {
+        let body = self.module.bodies.get(method.index().checked_sub(self.first_method)?)?;
+        Some((body.len() / BYTES_PER_NODE) as u64)
     }
 
     /// The number of a native function.
