@@ -216,8 +216,8 @@ fn check_access(cx: &Cx<'_, '_>, node: Node, errors: &mut Errors) {
     let method = cx.method;
     let access = match method.payload(node) {
         Payload::Access(access) => access,
-        Payload::Element(Type::Void) => {
-            let message = format_args!("the elements of an array are values, never void");
+        Payload::Element(Type::Void | Type::Ref) => {
+            let message = format_args!("the elements of an array are values, and references are those of `newobjectarray`");
             return errors.add(Rule::Access, cx.subject(node), message);
         }
         _ => return,

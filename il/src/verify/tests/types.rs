@@ -140,6 +140,13 @@ pub(super) const CASES: &[Case] = &[
         let a = f.param(0);
         f.root(block, Opcode::NewArray, Type::Ref, &[a], Payload::Element(Type::F64));
     })),
+    (Rule::Access, "an array of references of no class", |f| one_block(f, |f, block| {
+        let a = f.param(0);
+        f.root(block, Opcode::NewArray, Type::Ref, &[a], Payload::Element(Type::Ref));
+    }), |f| one_block(f, |f, block| {
+        let a = f.param(0);
+        f.root(block, Opcode::NewArray, Type::Ref, &[a], Payload::Element(Type::V128));
+    })),
     (Rule::RaiseKind, "a check that raises another kind", |f| raise(f, Opcode::DivCheck, Type::I32, RaiseKind::Null),
         |f| raise(f, Opcode::DivCheck, Type::I32, RaiseKind::Division)),
     (Rule::RaiseKind, "a guest exception without an object", |f| raise(f, Opcode::Check, Type::Void, RaiseKind::Guest),
