@@ -149,8 +149,9 @@ pub fn run_il(
     run_bodies(lowering, &bodies, method, args, limits, u64::MAX, out)
 }
 
-/// Calls a method in the reference interpreter of the IL, with bodies, by index, that passes may have changed; and leaves it at the first guard of the method, in this call, before
-/// which so many others were passed: from there on, the bytecode is interpreted, with the frames that the guard's frame state says.
+/// Calls a method in the reference interpreter of the IL, with bodies, by index, that passes may have changed; and
+/// leaves it at the first guard of the method, in this call, before which so many others were passed: from there on,
+/// the bytecode is interpreted, with the frames that the guard's frame state says.
 ///
 /// # Panics
 ///
