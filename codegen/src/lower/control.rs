@@ -74,8 +74,7 @@ impl Lower<'_, '_, '_> {
 
     fn branch(&mut self, node: Node, mut then: Block, mut otherwise: Block) -> Result<()> {
         let mut condition = self.condition(self.method.operands(node)[0]);
-        if self.is_more_frequent(then, otherwise) {
-            // Cranelift lets the second way follow.
+        if self.is_better_inverted(then, otherwise) {
             condition = self.complement(condition).unwrap_or_else(|| {
                 let zero = self.iconst(self.cursor.func.dfg.value_type(condition), 0);
                 self.ins().icmp(IntCC::Equal, condition, zero)
@@ -99,10 +98,16 @@ impl Lower<'_, '_, '_> {
         Ok(())
     }
 
-    /// Whether a block is known to run more often than another.
-    fn is_more_frequent(&self, block: Block, other: Block) -> bool {
-        let frequency = |block: Block| self.method.block(block).frequency;
-        frequency(block).zip(frequency(other)).is_some_and(|(own, other)| own > other)
+    /// Whether the way that is known to be the more frequent follows only if the ways change places. Cranelift goes on with the second one;
+    /// but on ways to blocks that are reached from elsewhere, too, it puts blocks of their own, and goes on with that of the first.
+    fn is_better_inverted(&self, then: Block, otherwise: Block) -> bool {
+        let [then, otherwise] = [then, otherwise].map(|block| self.method.block(block));
+        let Some((first, second)) = then.frequency.zip(otherwise.frequency) else { return false };
+        match (then.extends, otherwise.extends) {
+            (Some(_), _) => first > second,
+            (None, None) => first < second,
+            (None, Some(_)) => false,
+        }
     }
 
     // ---- switches ----
