@@ -22,7 +22,8 @@
 //!
 //! # Cost
 //!
-//! Two problems for the dataflow engine: the live locals at the heads of all blocks, and at most [`MAX_LOCATIONS`](crate::analysis::overwrites::MAX_LOCATIONS) locations in memory.
+//! Two problems for the dataflow engine: the live locals at the beginnings of all blocks, and at most
+//! [`MAX_LOCATIONS`](crate::analysis::overwrites::MAX_LOCATIONS) locations in memory.
 
 use dagwood_il::dataflow::TooManyFacts;
 use dagwood_il::entity::Entity;
