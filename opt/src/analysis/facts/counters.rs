@@ -174,7 +174,8 @@ fn turns_until(counter: &Counter, start: &Fact, end: u64) -> Option<i128> {
 
 /// What a counter may be in the first turn and so many more.
 fn after(counter: &Counter, start: &Fact, turns: i128) -> Option<Fact> {
-    let way = counter.step.checked_mul(turns)?;
+    // What is longer than this leaves nothing to be known in 64 bits.
+    let way = counter.step.checked_mul(turns).filter(|way| way.abs() < 1 << 100)?;
     let span = |min: i128, max: i128| Fact::wrapped(start.ty(), min + way.min(0), max + way.max(0));
     let signed = span(start.smin().into(), start.smax().into());
     let fact = signed.and(span(start.umin().into(), start.umax().into()));

@@ -369,7 +369,8 @@ impl Parts {
         if min >> bits == max >> bits {
             parts = parts.unsigned(min as u64 & mask, max as u64 & mask);
         }
-        if (min + half) >> bits == (max + half) >> bits {
+        // The largest products leave no room for half the width more; of them nothing is known either way.
+        if max.checked_add(half).is_some_and(|max| (min + half) >> bits == max >> bits) {
             parts = parts.signed(sign_extended(ty, min as u64), sign_extended(ty, max as u64));
         }
         parts
