@@ -16,7 +16,11 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("dagwood", ".", &["il", "opt", "codegen", "runtime", "wasm"]),
     ("dagwood-cli", "cli", &["il", "opt", "codegen", "runtime", "wasm", "olive"]),
     ("dagwood-fuzz", "fuzz", &["il", "opt", "codegen", "runtime", "wasm", "olive"]),
-    ("dagwood-tests", "tests", &["il", "opt", "codegen", "runtime", "codespace", "wasm", "olive", "fuzz", "cli"]),
+    (
+        "dagwood-tests",
+        "tests",
+        &["il", "opt", "codegen", "runtime", "codespace", "wasm", "olive", "fuzz", "cli"],
+    ),
     ("dagwood-bench-codespace", "bench/codespace", &["codespace"]),
     (
         "dagwood-bench",

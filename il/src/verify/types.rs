@@ -217,7 +217,9 @@ fn check_access(cx: &Cx<'_, '_>, node: Node, errors: &mut Errors) {
     let access = match method.payload(node) {
         Payload::Access(access) => access,
         Payload::Element(Type::Void | Type::Ref) => {
-            let message = format_args!("the elements of an array are values, and references are those of `newobjectarray`");
+            let message = format_args!(
+                "the elements of an array are values, and references are those of `newobjectarray`"
+            );
             return errors.add(Rule::Access, cx.subject(node), message);
         }
         _ => return,
