@@ -1,6 +1,6 @@
 //! A generator of valid IL, and the differential check: interpreter against native code, folding on and off, before passes and after.
 //!
-//! Library code, so that tests run it for a second, CI for a minute, and a fuzzer for as long as it likes.
+//! Library code, so that tests run it for a second, CI for some seconds, and a fuzzer for as long as it likes.
 #![forbid(unsafe_code)]
 
 mod check;
