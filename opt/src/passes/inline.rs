@@ -5,7 +5,7 @@
 //!
 //!   size   nodes for which there will be code: the callee's, without those that constant arguments fold
 //!   gain   cycles of the call and of what folds, as often as the call runs
-//!   pays   size × WORK_PER_NODE ≤ the work that the strategy spends for that gain
+//!   pays   size × WORK_PER_NODE ≤ the work that the strategy spends for that gain, and the gain is a part of the callee's own time
 //!   fits   within MAX_CALLEE; together within what the method may grow by, and the work that is left
 //! ```
 //!
@@ -35,7 +35,10 @@ use std::fmt;
 
 use dagwood_il::edit::NotInlined;
 use dagwood_il::entity::Entity;
-use dagwood_il::{Block, Bump, Edits, Frequency, Method, MethodId, Node, Opcode, Payload, Properties};
+use dagwood_il::{
+    Block, Bump, Cfg, Dominators, Edits, Frequency, Loops, Method, MethodId, Module, Node, Opcode, Payload,
+    Properties,
+};
 
 use crate::analysis::frequencies::Frequencies;
 use crate::cx::PassCx;
@@ -60,6 +63,8 @@ const CALL_CYCLES: u32 = 6;
 const LEAF_CYCLES: u32 = 2;
 /// What it saves when a node folds.
 const FOLDED_CYCLES: u32 = 1;
+/// What a call saves must be one in so many of the cycles that its callee takes: a callee that goes round loops is as good where it is.
+const LEAST_SHARE: u64 = 32;
 /// The units of work that looking at one more call is taken to need.
 const WORK_PER_CALL: u64 = 64;
 
@@ -76,6 +81,8 @@ struct Callee<'a> {
     body: Method<'a>,
     /// Its nodes, but for constants, parameters and the like.
     size: u64,
+    /// What it takes each time, if a node takes a cycle.
+    time: Gain,
     /// By parameter: how many operands it is, if nothing else is ever in its local.
     uses: Vec<u32>,
     /// How many direct calls it has.
@@ -94,6 +101,7 @@ enum Obstacle {
     Recursive,
     NoFrame,
     Large(u64),
+    Long(Gain),
     DoesNotPay { size: u64, cost: u64, worth: u64 },
     Growth { size: u64, room: u64 },
     Budget(u64),
@@ -109,6 +117,7 @@ impl fmt::Display for Obstacle {
             Obstacle::Recursive => f.write_str("it calls itself or its caller, and comes in one level deep"),
             Obstacle::NoFrame => f.write_str("it has frame states, and the call has none to be their parent"),
             Obstacle::Large(size) => write!(f, "it has {size} nodes, and may have {MAX_CALLEE}"),
+            Obstacle::Long(time) => write!(f, "it takes {time} cycles, beside which the call is little"),
             Obstacle::DoesNotPay { size, cost, worth } => {
                 write!(f, "{size} nodes may cost {cost} and are worth {worth}")
             }
@@ -125,6 +134,8 @@ impl fmt::Display for Obstacle {
 #[derive(Clone, Copy)]
 struct Weight {
     size: u64,
+    /// For one call.
+    cycles: u32,
     gain: Gain,
 }
 
@@ -152,7 +163,7 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         let name = || &module.methods[id].name;
         match weighed {
             Err(obstacle) => cx.missed((block, call), || format!("@{} stays: {obstacle}", name())),
-            Ok((callee, Weight { size, gain })) => {
+            Ok((callee, Weight { size, gain, .. })) => {
                 let what = || format!("@{} comes in: {size} nodes, {gain} cycles an entry", name());
                 if cx.allows((block, call), what) {
                     let first_new = method.block_count();
@@ -226,7 +237,9 @@ fn weigh<'k, 'a>(
     let weight = callee.weight(method, call, frequency);
     let (cost, worth) = (weight.size.saturating_mul(WORK_PER_NODE), cx.worth(weight.gain));
     let room = room.saturating_sub(size);
-    if cost > worth {
+    if Gain::cycles(weight.cycles, None).0.saturating_mul(LEAST_SHARE) < callee.time.0 {
+        Err(Obstacle::Long(callee.time))
+    } else if cost > worth {
         Err(Obstacle::DoesNotPay { size: weight.size, cost, worth })
     } else if weight.size > room {
         Err(Obstacle::Growth { size: weight.size, room })
@@ -255,7 +268,7 @@ fn look<'a>(
     }
     // Without any edit it is folded and numbered, and what is dead is gone.
     Edits::new().apply(cx.module(), &mut body);
-    let callee = Callee::of(caller, body);
+    let callee = Callee::of(cx.module(), caller, body);
     if callee.size > MAX_CALLEE {
         return Err(Obstacle::Large(callee.size));
     }
@@ -270,7 +283,7 @@ fn look<'a>(
 }
 
 impl<'a> Callee<'a> {
-    fn of(caller: MethodId, body: Method<'a>) -> Callee<'a> {
+    fn of(module: &Module, caller: MethodId, body: Method<'a>) -> Callee<'a> {
         let (mut calls, mut is_recursive) = (0, body.id() == caller);
         let mut is_set = vec![false; body.param_count()];
         for root in body.blocks().flat_map(|block| body.roots(block)) {
@@ -295,7 +308,8 @@ impl<'a> Callee<'a> {
         let is_work = |node: &Node| body.is_root(*node) || !body.operands(*node).is_empty();
         let size = body.nodes().filter(is_work).count() as u64;
         let has_frames = body.nodes().any(|node| matches!(body.payload(node), Payload::Frame(_)));
-        Callee { size, uses, calls, is_recursive, has_frames, body }
+        let time = time(module, &body, size);
+        Callee { size, time, uses, calls, is_recursive, has_frames, body }
     }
 
     /// What this brings in place of a call.
@@ -307,8 +321,23 @@ impl<'a> Callee<'a> {
         let folded = folded.fold(0, u32::saturating_add).min((self.size / 2) as u32);
         let leaf = if self.calls == 0 { LEAF_CYCLES } else { 0 };
         let cycles = CALL_CYCLES + leaf + args.len() as u32 + FOLDED_CYCLES * folded;
-        Weight { size: self.size - u64::from(folded), gain: Gain::cycles(cycles, Some(frequency)) }
+        let gain = Gain::cycles(cycles, Some(frequency));
+        Weight { size: self.size - u64::from(folded), cycles, gain }
     }
+}
+
+/// What a body takes each time, if nodes take a cycle each and float to roots evenly.
+fn time(module: &Module, body: &Method<'_>, size: u64) -> Gain {
+    let cfg = Cfg::compute(module, body);
+    let loops = Loops::compute(&cfg, &Dominators::compute(&cfg));
+    let frequencies = Frequencies::compute(module, body, &cfg, &loops);
+    let (mut roots, mut happening) = (0, 0_u64);
+    for block in body.blocks() {
+        let own = body.roots(block).len() as u64;
+        roots += own;
+        happening = happening.saturating_add(own * u64::from(frequencies.of(block).0));
+    }
+    Gain(happening.saturating_mul(size) / roots.max(1))
 }
 
 impl Brought {
