@@ -6,6 +6,7 @@
 //! of all programs, each lowered, optimized and compiled in turn on one thread.
 
 mod growth;
+mod passes;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use dagwood_opt::{NONE, Options as Optimization, QUICK, Request, Strategy, WARM,
 use dagwood_wasm::lower::Program as Lowered;
 use dagwood_wasm::{Lowering, Module, Options as LoweringOptions};
 
+use self::passes::Passes;
 use crate::Options;
 use crate::dagwood::Dagwood;
 use crate::engine::{Engine, Failure, Program, Result, timed};
@@ -131,9 +133,10 @@ fn costs(programs: &[Program], report: &mut Report) -> Result<()> {
         ["warm", "methods", "nodes", "work/node", "of every row", "opt share", "of codegen", "µs/node"];
     let mut table = Table { lines: vec![head.map(String::from).to_vec()] };
     let mut total = Cost::default();
+    let mut by_pass = Passes::default();
     for program in programs {
         progress(&format!("compiling {}", program.name));
-        let cost = cost(program)?;
+        let cost = cost(program, &mut by_pass)?;
         total.add(&cost);
         table.lines.push(cost.line(&program.name));
         report.detail(format!("work, {}, on demand / every row", program.name), cost.work_ratio(), "ratio");
@@ -142,6 +145,7 @@ fn costs(programs: &[Program], report: &mut Report) -> Result<()> {
     progress("");
     table.lines.push(total.line("all"));
     report.sections.push(table.to_string());
+    report.sections.push(by_pass.table(total.nodes).to_string());
     let at_most = |bound| Some(Target::AtMost(bound));
     report.conclude("work at warm, on demand / every row".into(), total.work_ratio(), "ratio", at_most(0.5));
     report.conclude("optimizer's share of warm".into(), total.share(), "ratio", None);
@@ -158,7 +162,7 @@ fn compiler() -> Result<Compiler> {
     Ok(Compiler::new(Arc::new(machine)))
 }
 
-fn cost(program: &Program) -> Result<Cost> {
+fn cost(program: &Program, by_pass: &mut Passes) -> Result<Cost> {
     let failed = |error| Failure::because(&program.name, error);
     let module = Arc::new(Module::parse(program.wasm.as_slice()).map_err(failed)?);
     let lowering = Lowering::new(module, LoweringOptions::default(), &mut Lowered::new());
@@ -173,8 +177,10 @@ fn cost(program: &Program) -> Result<Cost> {
         cost.methods += 1;
         cost.nodes += method.node_count();
         let request = Request::new(declarations, WARM, &options);
-        let (ran, optimizing) = timed(|| optimize(&request, &mut method, &mut ()));
-        cost.work += ran.map_err(|fault| Failure::because(&program.name, fault))?.ledger.work;
+        let (ran, optimizing) = timed(|| optimize(&request, &mut method, by_pass));
+        let ledger = ran.map_err(|fault| Failure::because(&program.name, fault))?.ledger;
+        by_pass.add(&ledger);
+        cost.work += ledger.work;
         cost.optimizing += optimizing;
         let (code, generating) = timed(|| compiler.compile(declarations, &method).map(drop));
         code.map_err(|error| Failure::because(&program.name, error))?;
