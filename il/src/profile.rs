@@ -1,7 +1,8 @@
 //! What has been observed of a running program, as compilations read it.
 //!
 //! A snapshot is plain data. Sites are named by method and source position, which mean the same to an interpreter, to
-//! compiled code and on disk, where they have a text form ([`text::print_profile`](crate::text::print_profile)). Each has one sketch: how often it ran, which values and receiver classes it met most.
+//! compiled code and on disk, where they have a text form ([`text::print_profile`](crate::text::print_profile)). Each has one
+//! sketch: how often it ran, which values and receiver classes it met most.
 //!
 //! # Guarantees
 //!

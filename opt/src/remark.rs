@@ -182,7 +182,8 @@ mod tests {
         assert_eq!(remark.to_string(), "done      3  twist                b1 %2 !7       a \"b\"\n");
         assert_eq!(
             remark.json("f"),
-            "{\"kind\":\"done\",\"number\":3,\"method\":\"f\",\"pass\":\"twist\",\"block\":\"b1\",\"node\":\"%2\",\"text\":\"a \\\"b\\\"\\u000a\",\"position\":7}"
+            "{\"kind\":\"done\",\"number\":3,\"method\":\"f\",\"pass\":\"twist\",\"block\":\"b1\",\"node\":\"%2\",\
+             \"text\":\"a \\\"b\\\"\\u000a\",\"position\":7}"
         );
         let missed =
             Remark { kind: RemarkKind::Missed, place: Place::default(), position: SourcePos::NONE, ..remark };

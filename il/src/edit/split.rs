@@ -10,7 +10,8 @@
 //! What is after the point becomes an extended block of its own, with all blocks below. It keeps its nodes, and
 //! [`Source::given`] says what those of them stand for that were before the point: the copy does the rest. Pure nodes are
 //! copied from what they are computed from; so only roots, what belongs to the head, and further results of calls go
-//! through locals. A divisor that a check has proven is checked once more, so that divisions still float. Each such node has one local, however often its block is cut.
+//! through locals. A divisor that a check has proven is checked once more, so that divisions still float. Each such node has one
+//! local, however often its block is cut.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
