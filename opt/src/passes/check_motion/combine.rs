@@ -16,6 +16,8 @@ pub(super) struct Check {
     index: Reading,
     length: Reading,
     gap: i128,
+    /// What its operand for the length is at least, passed or not.
+    least: u64,
 }
 
 /// A check that reaches further than one shortly before it.
@@ -120,20 +122,20 @@ impl Visitor for Pairs {
         let source = method.roots(block)[position as usize].position;
         let check = described(known, root, source);
         let fits = |first: &&Check| {
-            // The first check's length less the difference must not wrap.
-            let length = known.fact(method.operands(first.root)[1]);
+            // The first check's length less the difference must not wrap, though it fail.
             (first.index, first.length) == (check.index, check.length)
                 && check.gap > first.gap
-                && check.gap - first.gap <= i128::from(length.umin())
+                && check.gap - first.gap <= i128::from(first.least)
         };
         let first = self.recent.iter().find(fits).copied();
         if let Some(first) = first {
             self.found.push(Pair { block, first, second: check });
         }
-        // What raises for another index or length keeps later checks from moving up across it.
-        if self.recent.iter().any(|other| (other.index, other.length) != (check.index, check.length))
-            || self.recent.len() >= MAX_RECENT
-        {
+        // What raises for another index or length, or something else, keeps later checks from moving up across it.
+        let is_crossed = |other: &Check| {
+            (other.index, other.length) == (check.index, check.length) && raises_alike(method, other, &check)
+        };
+        if !self.recent.iter().all(is_crossed) || self.recent.len() >= MAX_RECENT {
             self.recent.clear();
         }
         self.recent.push(check);
@@ -144,5 +146,6 @@ fn described(known: &Known<'_, '_>, root: Node, position: SourcePos) -> Check {
     let operands = known.method().operands(root);
     let (index, below) = known.simplest(Reading::new(operands[0].index(), false));
     let (length, above) = known.simplest(Reading::new(operands[1].index(), false));
-    Check { root, position, index, length, gap: 1 + below - above }
+    let least = known.fact(operands[1]).umin();
+    Check { root, position, index, length, gap: 1 + below - above, least }
 }
