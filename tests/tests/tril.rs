@@ -1,4 +1,5 @@
-//! What another compiler computes: each recorded scalar program in the interpreter, with folding and without, and as native code.
+//! What another compiler computes: each recorded scalar program in the interpreter, with folding and without, and as native code,
+//! with passes and without.
 //!
 //! The records are not part of this repository; without them the test says so and passes.
 
@@ -12,6 +13,7 @@ use dagwood_il::eval::Value;
 use dagwood_il::interp::{Interpreter, Limits, Program, Regions, Values};
 use dagwood_il::verify::verify;
 use dagwood_il::{Folding, Method, MethodId, Module, NativeId, Type};
+use dagwood_opt::{NONE, Strategy, WARM};
 use dagwood_runtime::compiler::bodies;
 use dagwood_runtime::context::Context;
 use dagwood_runtime::jit::{CallCx, Jit, Options};
@@ -226,8 +228,9 @@ impl Batch<'_> {
 }
 
 impl Batch<'_> {
-    fn compile(&self, folding: Folding) -> usize {
-        let jit = Jit::new(self.module.clone(), Options::default()).expect("this machine is supported");
+    fn compile(&self, folding: Folding, strategy: &'static Strategy) -> usize {
+        let options = Options { strategy, ..Options::default() };
+        let jit = Jit::new(self.module.clone(), options).expect("this machine is supported");
         let mut natives = Natives::new(&self.module);
         for (id, symbol) in &self.symbols {
             natives.register(*id, move |args| Ok(vec![native(symbol, args)]));
@@ -242,7 +245,7 @@ impl Batch<'_> {
         let thread = Thread::new(&thread::Options::default()).expect("a thread block can be had");
         let context = Context::new(64).expect("a context can be had");
         let cx = CallCx { thread: &thread, context: &context, host: &natives };
-        let what = format!("native, folding {folding:?}");
+        let what = format!("native, folding {folding:?}, {}", strategy.name);
         self.check(&what, |method, args| {
             let values = jit.call(cx, method, args);
             values.unwrap_or_else(|error| panic!("{what}: {error} in {}", self.text(method))).into()
@@ -285,8 +288,9 @@ fn recorded_programs_compute_what_was_recorded() {
     for batch in &batches {
         interpreted += batch.interpret(Folding::On);
         batch.interpret(Folding::Off);
-        compiled += batch.compile(Folding::On);
-        batch.compile(Folding::Off);
+        compiled += batch.compile(Folding::On, NONE);
+        batch.compile(Folding::Off, NONE);
+        batch.compile(Folding::On, WARM);
     }
     assert_eq!(interpreted, compiled);
     println!(

