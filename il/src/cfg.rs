@@ -56,6 +56,7 @@ pub struct Edge {
 
 impl Edge {
     /// Whether the edge leaves from raising roots.
+    #[inline]
     pub fn is_exception(&self) -> bool {
         matches!(self.kind, EdgeKind::Exception(_))
     }
@@ -127,11 +128,13 @@ impl Cfg {
     }
 
     /// Where control may go from a block: its successors in order, then its handlers in order.
+    #[inline]
     pub fn successors(&self, block: Block) -> &[Edge] {
         self.successors.get(block)
     }
 
     /// From where control may come to a block, by ascending block. Those that cannot be reached are among them.
+    #[inline]
     pub fn predecessors(&self, block: Block) -> &[Edge] {
         self.predecessors.get(block)
     }
@@ -158,16 +161,19 @@ impl Cfg {
 
     /// The blocks that can be reached, in reverse post-order: but for loops, a block stands after its predecessors.
     /// Handlers stand late.
+    #[inline]
     pub fn order(&self) -> &[Block] {
         &self.order
     }
 
     /// A block's place in [`Cfg::order`]; none if it cannot be reached.
+    #[inline]
     pub fn rank(&self, block: Block) -> Option<u32> {
         self.ranks[block]
     }
 
     /// Whether control can get to a block.
+    #[inline]
     pub fn is_reachable(&self, block: Block) -> bool {
         self.ranks[block].is_some()
     }

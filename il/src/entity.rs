@@ -30,11 +30,13 @@ macro_rules! entity {
         pub struct $name(std::num::NonZeroU32);
 
         impl $crate::entity::Entity for $name {
+            #[inline]
             fn new(index: usize) -> $name {
                 let index = u32::try_from(index).expect("tables stay below 2^32 entries");
                 $name(std::num::NonZeroU32::MIN.checked_add(index).expect("tables stay below 2^32 - 1 entries"))
             }
 
+            #[inline]
             fn index(self) -> usize {
                 (self.0.get() - 1) as usize
             }

@@ -203,27 +203,32 @@ impl<'a> Method<'a> {
     }
 
     /// A node's opcode.
+    #[inline]
     pub fn opcode(&self, node: Node) -> Opcode {
         self.nodes[node].opcode
     }
 
     /// The type of a node's value.
+    #[inline]
     pub fn ty(&self, node: Node) -> Type {
         self.nodes[node].ty
     }
 
     /// What a node says besides its operands.
+    #[inline]
     pub fn payload(&self, node: Node) -> Payload {
         self.nodes[node].payload
     }
 
     /// A node's operands, a frame state last where there is one.
+    #[inline]
     pub fn operands(&self, node: Node) -> &[Node] {
         let data = &self.nodes[node];
         self.operands.get(data.operands_start, data.operands_len)
     }
 
     /// A node's operands without its frame state.
+    #[inline]
     pub fn value_operands(&self, node: Node) -> &[Node] {
         let operands = self.operands(node);
         match self.frame_of(node) {
@@ -233,6 +238,7 @@ impl<'a> Method<'a> {
     }
 
     /// The frame state that a root carries.
+    #[inline]
     pub fn frame_of(&self, node: Node) -> Option<Node> {
         let last = *self.operands(node).last()?;
         let has_frame = self.opcode(node).has(Properties::FRAME) && self.opcode(last) == Opcode::Frame;
@@ -240,6 +246,7 @@ impl<'a> Method<'a> {
     }
 
     /// The value of a constant of up to 64 bits, as bits.
+    #[inline]
     pub fn const_bits(&self, node: Node) -> Option<u64> {
         match self.payload(node) {
             Payload::Const(bits) => Some(bits),
@@ -248,6 +255,7 @@ impl<'a> Method<'a> {
     }
 
     /// Whether the node happens where it stands in a block's list, rather than floating to its uses.
+    #[inline]
     pub fn is_root(&self, node: Node) -> bool {
         let opcode = self.opcode(node);
         opcode.has(Properties::ROOT)
@@ -256,6 +264,7 @@ impl<'a> Method<'a> {
     }
 
     /// Whether a value is known not to be zero by what it is: a constant, or a passed `divcheck`.
+    #[inline]
     pub fn is_proven_nonzero(&self, node: Node) -> bool {
         match self.payload(node) {
             Payload::Const(bits) => bits != 0,
@@ -297,27 +306,32 @@ impl<'a> Method<'a> {
     }
 
     /// A block.
+    #[inline]
     pub fn block(&self, block: Block) -> &BlockData<'a> {
         &self.blocks[block]
     }
 
     /// The block's roots, in order.
+    #[inline]
     pub fn roots(&self, block: Block) -> &'a [Root] {
         self.blocks[block].roots
     }
 
     /// The root that ends the block; none while it is being built.
+    #[inline]
     pub fn terminator(&self, block: Block) -> Option<Node> {
         let last = self.roots(block).last()?.node;
         self.opcode(last).has(Properties::TERMINATES).then_some(last)
     }
 
     /// Where the block's end may continue, in order and with repetitions. Handlers are not among them.
+    #[inline]
     pub fn successors(&self, block: Block) -> SmallVec<[Block; 2]> {
         self.terminator(block).map(|end| self.successors_of(end)).unwrap_or_default()
     }
 
     /// Where a root that ends a block may continue.
+    #[inline]
     pub fn successors_of(&self, terminator: Node) -> SmallVec<[Block; 2]> {
         match self.payload(terminator) {
             Payload::Goto(block) => SmallVec::from_slice(&[block]),
@@ -340,6 +354,7 @@ impl<'a> Method<'a> {
     }
 
     /// The head of the block's extended block.
+    #[inline]
     pub fn head(&self, block: Block) -> Block {
         let mut head = block;
         while let Some(parent) = self.blocks[head].extends {

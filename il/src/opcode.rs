@@ -210,6 +210,7 @@ impl Properties {
     }
 
     /// Whether every property of `other` is in the set.
+    #[inline]
     pub const fn has(self, other: Properties) -> bool {
         self.0 & other.0 == other.0
     }
@@ -244,6 +245,7 @@ pub struct Row {
 
 impl Row {
     /// Whether the row has all of `properties`.
+    #[inline]
     pub const fn has(&self, properties: Properties) -> bool {
         self.properties.has(properties)
     }
@@ -614,6 +616,7 @@ impl Opcode {
     }
 
     /// The opcode's row.
+    #[inline]
     pub const fn row(self) -> &'static Row {
         &TABLE[self as usize]
     }
@@ -624,6 +627,7 @@ impl Opcode {
     }
 
     /// Whether the row has all of `properties`.
+    #[inline]
     pub const fn has(self, properties: Properties) -> bool {
         self.row().has(properties)
     }

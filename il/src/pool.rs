@@ -44,6 +44,7 @@ impl<'a> OperandPool<'a> {
         OperandRun { start, len }
     }
 
+    #[inline]
     pub(crate) fn get(&self, start: u32, len: u16) -> &[Node] {
         if len == 0 {
             return &[];

@@ -91,11 +91,13 @@ impl Loops {
     }
 
     /// A loop.
+    #[inline]
     pub fn data(&self, which: Loop) -> &LoopData {
         &self.loops[which]
     }
 
     /// The innermost loop that holds a block.
+    #[inline]
     pub fn innermost(&self, block: Block) -> Option<Loop> {
         self.innermost[block]
     }
@@ -106,6 +108,7 @@ impl Loops {
     }
 
     /// Whether a loop holds a block.
+    #[inline]
     pub fn contains(&self, which: Loop, block: Block) -> bool {
         self.innermost[block].is_some_and(|inner| {
             let (outer, inner) = (&self.loops[which], &self.loops[inner]);
@@ -114,6 +117,7 @@ impl Loops {
     }
 
     /// Whether the block is the header of a loop.
+    #[inline]
     pub fn is_header(&self, block: Block) -> bool {
         self.innermost[block].is_some_and(|which| self.loops[which].header == block)
     }
