@@ -6,7 +6,7 @@ use dagwood_il::entity::Entity;
 use dagwood_il::{Block, Frequency, Method, Node, Type};
 
 use super::expressions::{Expressions, Kind, SLOW, Use};
-use super::{ByBlock, MAX_EXPRESSIONS, point};
+use super::{ByBlock, MAX_EXPRESSIONS};
 use crate::analysis::available::{Happening, Occurrence, anticipated, available};
 use crate::cx::PassCx;
 
@@ -64,6 +64,27 @@ fn has(set: &Set, index: usize) -> bool {
     set[index / 64] >> (index % 64) & 1 != 0
 }
 
+/// What a block does to expressions.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    /// Those that are computed, provided or killed in it.
+    touched: Set,
+    /// Of these, those that are known at its end.
+    known: Set,
+}
+
+/// By block, what it does to expressions.
+fn ends(expressions: &Expressions, blocks: usize) -> ByBlock<Ends> {
+    let mut ends = ByBlock::filled(Ends::default(), blocks);
+    for own in expressions.occurrences.iter().filter(|own| own.happening != Happening::Blocks) {
+        let (word, bit) = (own.expression as usize / 64, 1 << (own.expression % 64));
+        let Ends { touched, known } = &mut ends[own.block];
+        touched[word] |= bit;
+        known[word] = if own.happening == Happening::Kills { known[word] & !bit } else { known[word] | bit };
+    }
+    ends
+}
+
 /// By loop, the expressions that may become other values in it.
 fn killed(expressions: &Expressions) -> Vec<Set> {
     let loops = &expressions.loops;
@@ -94,6 +115,7 @@ pub(super) fn find(method: &Method<'_>, cx: &mut PassCx<'_>, expressions: &Expre
         must: available(&expressions.occurrences, cfg, Meet::All).ok()?,
         anticipated: anticipated(&expressions.occurrences, cfg).ok()?,
         killed: killed(expressions),
+        ends: ends(expressions, method.block_count()),
         found: Found::default(),
         is_missed: vec![false; expressions.list.len()],
         put_at: vec![Vec::new(); expressions.list.len()],
@@ -110,6 +132,7 @@ struct Search<'s, 'a> {
     must: Facts,
     anticipated: Facts,
     killed: Vec<Set>,
+    ends: ByBlock<Ends>,
     found: Found,
     /// By expression, whether a reason has been given.
     is_missed: Vec<bool>,
@@ -212,15 +235,12 @@ impl Search<'_, '_> {
     }
 
     fn holds_at_end(&self, block: Block, fact: u32) -> bool {
-        let last =
-            self.in_block(block).rfind(|own| own.expression == fact && own.happening != Happening::Blocks);
-        match last {
-            Some(last) => last.happening != Happening::Kills,
-            None => self.must.holds(block, fact),
-        }
+        let Ends { touched, known } = &self.ends[block];
+        let index = fact as usize;
+        if has(touched, index) { has(known, index) } else { self.must.holds(block, fact) }
     }
 
-    fn in_block(&self, block: Block) -> impl DoubleEndedIterator<Item = &Occurrence> {
+    fn in_block(&self, block: Block) -> impl Iterator<Item = &Occurrence> {
         let all = &self.expressions.occurrences;
         let first = all.partition_point(|own| own.block < block);
         let end = all.partition_point(|own| own.block <= block);
@@ -270,17 +290,19 @@ impl Search<'_, '_> {
     fn is_known(&self, index: usize, used: &Use) -> bool {
         let Ok(fact) = u32::try_from(index) else { return false };
         let mut block = used.point.block;
-        let mut end = used.point;
-        loop {
-            let mut before = self.in_block(block).filter(|own| own.position < end.position);
-            if before.any(|own| own.expression == fact && own.happening != Happening::Blocks) {
+        let mut before = self.in_block(block).take_while(|own| own.position < used.point.position);
+        if has(&self.ends[block].touched, index)
+            && before.any(|own| own.expression == fact && own.happening != Happening::Blocks)
+        {
+            return false;
+        }
+        while let Some(parent) = self.method.block(block).extends {
+            if has(&self.ends[parent].touched, index) {
                 return false;
             }
-            match self.method.block(block).extends {
-                Some(parent) => (block, end) = (parent, point(parent, u32::MAX)),
-                // What is put before a head is there from its first root on.
-                None => return self.must.holds(block, fact) || self.put_at[index].contains(&block),
-            }
+            block = parent;
         }
+        // What is put before a head is there from its first root on.
+        self.must.holds(block, fact) || self.put_at[index].contains(&block)
     }
 }
