@@ -212,7 +212,7 @@ impl Fact {
             kind,
             ty: self.ty,
         };
-        if met == *self { Some(met) } else { met.reduced() }
+        if met == *self || met == *other { Some(met) } else { met.reduced() }
     }
 
     /// What both allow, of two facts that are both true.
@@ -242,7 +242,7 @@ impl Fact {
             kind,
             ty: self.ty,
         };
-        joined.reduced().unwrap_or(joined)
+        if joined == *self || joined == *other { joined } else { joined.reduced().unwrap_or(joined) }
     }
 
     /// What either allows, and more where `other` is not within `self`: bounds that moved move all the way, bits that
@@ -250,6 +250,9 @@ impl Fact {
     #[must_use]
     pub fn widen(&self, other: &Fact) -> Fact {
         let (any, joined) = (Fact::any(self.ty), self.join(other));
+        if joined == *self {
+            return joined;
+        }
         let keep = |is_same: bool, bits: u64, lost: u64| {
             if is_same { bits } else { bits & ((1_u64 << lost.trailing_zeros().min(63)) - 1) }
         };

@@ -38,6 +38,10 @@ pub struct Known<'m, 'a> {
     /// By local: the number of the value that it holds.
     values: EntityVec<Local, u32>,
     sets: Vec<(Local, u32)>,
+    /// By head: whether what its nodes are has been computed, for what locals held when it was entered last.
+    is_computed: EntityVec<Block, bool>,
+    /// By node of the extended block in hand: whether what its operands say has changed since then.
+    has_moved: Vec<bool>,
     has_happened: Vec<bool>,
     happened: Vec<Node>,
     relations: Relations,
@@ -73,6 +77,8 @@ impl<'m, 'a> Known<'m, 'a> {
             changes: Vec::new(),
             values,
             sets: Vec::new(),
+            is_computed: EntityVec::filled(false, method.block_count()),
+            has_moved: vec![false; nodes],
             has_happened: vec![false; nodes],
             happened: Vec::new(),
             relations: Relations::new(nodes + method.locals().len()),
@@ -115,7 +121,8 @@ impl<'m, 'a> Known<'m, 'a> {
 
     // ---- learning ----
 
-    /// Begins an extended block: what its nodes are, given what locals hold there.
+    /// Begins an extended block: what its nodes are, given what locals hold there. Walks take back what they learn, so that only
+    /// what depends on other locals than the last time is computed again.
     pub fn enter(&mut self, head: Block, locals: &[(Local, Fact)]) -> Mark {
         let mark = self.mark();
         let (method, shape) = (self.method, self.shape);
@@ -125,10 +132,21 @@ impl<'m, 'a> Known<'m, 'a> {
             self.changes.push((value, self.facts[value as usize]));
             self.facts[value as usize] = *fact;
         }
+        let is_first = !std::mem::replace(&mut self.is_computed[head], true);
         for node in shape.nodes_of(head) {
-            self.facts[node.index()] =
-                if method.is_root(*node) { Fact::any(method.ty(*node)) } else { self.computed(*node) };
-            if let (Opcode::Entry, Payload::Local(local)) = (method.opcode(*node), method.payload(*node)) {
+            let index = node.index();
+            let is_entry = method.opcode(*node) == Opcode::Entry;
+            let is_stale = is_first
+                || is_entry
+                || method.operands(*node).iter().any(|operand| self.has_moved[operand.index()]);
+            self.has_moved[index] = is_stale;
+            if is_stale && (is_first || !method.is_root(*node)) {
+                let fact =
+                    if method.is_root(*node) { Fact::any(method.ty(*node)) } else { self.computed(*node) };
+                self.has_moved[index] = is_first || fact != self.facts[index];
+                self.facts[index] = fact;
+            }
+            if let (true, Payload::Local(local)) = (is_entry, method.payload(*node)) {
                 self.set(local, *node);
             }
         }
