@@ -109,7 +109,7 @@ impl fmt::Display for Ended {
     }
 }
 
-/// The name of a function that the program asks for and that is not in [`CONSOLE`].
+/// The name of a function that the program asks for and that is not in [`CONSOLE`](crate::host::CONSOLE).
 pub fn missing_native(program: &Program) -> Option<&str> {
     let mut natives = program.natives().iter();
     natives.find(|(id, _)| console(program, *id).is_none()).map(|(_, native)| native.name.as_str())

@@ -23,7 +23,7 @@
 //! ```
 //!
 //! An instance method's receiver is `this`. A method named `init` is found by `call` alone, as static methods are: a
-//! constructor. The operations, and what they mean, are [`Op`](crate::Op); as text:
+//! constructor. The operations, and what they mean, are [`Op`]; as text:
 //!
 //! ```text
 //!   int 5   long -5   double 1.5   null   load x   store x   pop   dup   swap   neg to_int … add sub … eq ne …

@@ -18,7 +18,7 @@
 //! * An edge to a loop header is left alone: from outside that would be peeling, from inside it is what
 //!   [`loop_inversion`](super::loop_inversion) does.
 //! * What the known way leads to is not copied: if it continued the block, it becomes an extended block of its own.
-//! * All copies together are at most [`MAX_GROWTH_PERCENT`] of the method's roots, or [`MIN_GROWTH`].
+//! * All copies together are at most `MAX_GROWTH_PERCENT` of the method's roots, or `MIN_GROWTH`.
 //!
 //! # Cost
 //!

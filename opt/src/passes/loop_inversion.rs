@@ -14,8 +14,8 @@
 //!
 //! # Guarantees
 //!
-//! * The header's own block is duplicated for each back edge, if it has at most [`MAX_ROOTS`] roots, and there are at most
-//!   [`MAX_LATCHES`] back edges. What it leads to is not: that becomes an extended block of its own.
+//! * The header's own block is duplicated for each back edge, if it has at most `MAX_ROOTS` roots, and there are at most
+//!   `MAX_LATCHES` back edges. What it leads to is not: that becomes an extended block of its own.
 //! * Only loops of which one way on from the header's block stays inside, and the other leaves. Cold ones stay as they are.
 //! * All copies together stay within what [`jump_threading`](super::jump_threading) may copy.
 //!

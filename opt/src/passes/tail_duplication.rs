@@ -14,7 +14,7 @@
 //! # Guarantees
 //!
 //! * Only where a profile says how often blocks run, and one path brings at least half of what arrives.
-//! * Loop headers and handlers are not copied. An extended block of more than [`MAX_ROOTS`] roots is not, and all copies together stay within
+//! * Loop headers and handlers are not copied. An extended block of more than `MAX_ROOTS` roots is not, and all copies together stay within
 //!   what [`jump_threading`](super::jump_threading) may copy.
 //!
 //! # Cost
