@@ -15,7 +15,7 @@
 //! *Guarantees.* A fact that is shown at a place holds for each execution of that place. Nothing is assumed of the running
 //! program but what declarations say. The order in which nodes were made does not matter but for how far bounded searches get.
 //!
-//! *Cost.* [`Facts::local`] walks nothing. [`Facts::global`] makes about five walks along each extended block. A walk costs
+//! *Cost.* [`Facts::local`] walks nothing. [`Facts::global`] makes about four walks along each extended block. A walk costs
 //! some tens of nanoseconds for each node.
 
 mod counters;

@@ -61,14 +61,18 @@ impl Heads {
     pub(super) fn compute(module: &Module, method: &Method<'_>, cfg: &Cfg, shape: &Shape) -> Heads {
         let Ok(liveness) = Liveness::compute(method, cfg) else { return Heads::nothing(method, cfg) };
         let mut known = Known::nothing(module, method, shape);
+        let has_loops = heads(method, cfg).any(|head| is_entered_again(cfg, head));
         let mut flow = Flow::new(method, cfg, &liveness, true);
+        // Without loops each head is met once, with all that is ever known there.
+        flow.collects = !has_loops;
         flow.ascend(&mut known);
-        let mut states = flow.arrived;
-        if flow.has_loops {
+        let (mut states, mut candidates) = (flow.arrived, flow.candidates);
+        if has_loops {
             let counters = Counters::compute(method, cfg);
             let mut returned: States = EntityVec::filled(None, method.block_count());
             for is_last in [false, true] {
-                let swept = sweep(&mut known, cfg, &liveness, |head, arrived| {
+                let is_last = is_last || !flow.has_widened;
+                let swept = sweep(&mut known, cfg, &liveness, is_last, |head, arrived| {
                     let is_met_again = counters.is_header(head) || returned[head].is_some();
                     let mut state = match (&states[head], &returned[head]) {
                         (Some(_), Some(returned)) => State::either(arrived.clone(), Some(returned)),
@@ -78,13 +82,13 @@ impl Heads {
                     counters.improve(method, head, arrived, &mut state);
                     state
                 });
-                (states, returned) = (swept.used, swept.returned);
-                if is_last || !flow.has_widened {
+                (states, returned, candidates) = (swept.used, swept.returned, swept.candidates);
+                if is_last {
                     break;
                 }
             }
         }
-        believe(&mut known, cfg, &liveness, &mut states);
+        believe(&mut known, cfg, &candidates, &mut states);
         Heads { states }
     }
 
@@ -115,8 +119,10 @@ struct Flow<'f, 'a> {
     pending: BTreeSet<u32>,
     /// Facts go up from the first that arrived until nothing changes.
     is_ascending: bool,
-    has_loops: bool,
     has_widened: bool,
+    /// By head, the bounds that edges bring, where they are asked for.
+    candidates: EntityVec<Block, Vec<LocalBound>>,
+    collects: bool,
 }
 
 impl<'f, 'a> Flow<'f, 'a> {
@@ -134,8 +140,9 @@ impl<'f, 'a> Flow<'f, 'a> {
             changes: EntityVec::filled(0, method.block_count()),
             pending: BTreeSet::from([0]),
             is_ascending,
-            has_loops: false,
             has_widened: false,
+            candidates: EntityVec::filled(Vec::new(), method.block_count()),
+            collects: false,
         }
     }
 
@@ -152,7 +159,6 @@ impl<'f, 'a> Flow<'f, 'a> {
     /// All that is known of live locals arrives at a head.
     fn arrive(&mut self, known: &Known<'_, '_>, from: Block, to: Block) {
         let is_back = self.cfg.rank(from) >= self.cfg.rank(to);
-        self.has_loops |= is_back;
         let patience = if is_back { PATIENCE } else { MAX_CHANGES / 2 };
         let widens = self.is_ascending && self.changes[to] >= patience;
         let states = if is_back && !self.is_ascending { &mut self.returned } else { &mut self.arrived };
@@ -184,6 +190,36 @@ impl<'f, 'a> Flow<'f, 'a> {
             state.facts.clear();
         }
         self.pending.extend(self.cfg.rank(head));
+    }
+
+    /// Collects the bounds between live locals that an edge brings.
+    fn collect(&mut self, known: &Known<'_, '_>, to: Block) {
+        let is_handler = self.cfg.predecessors(to).iter().any(|edge| edge.is_exception());
+        let found = &mut self.candidates[to];
+        if is_handler || found.len() >= MAX_BOUNDS || known.bounds().next().is_none() {
+            return;
+        }
+        // What live locals hold, as far as it is a number: the simplest reading and the offset from it.
+        let mut held = Vec::new();
+        for local in self.liveness.live_in(to).take(MAX_LOCALS) {
+            let ty = known.method().local(local).ty;
+            if ty.is_int() && known.fact_of_local(local).as_constant().is_none() {
+                for is_signed in [false, true] {
+                    let (reading, offset) = known.simplest(Reading::new(known.value_of(local), is_signed));
+                    held.push((reading, offset, (local, is_signed)));
+                }
+            }
+        }
+        for bound in known.bounds().rev().take(MAX_RECENT) {
+            for (_, below, less) in held.iter().filter(|(reading, ..)| *reading == bound.less) {
+                for (_, above, more) in held.iter().filter(|(reading, ..)| *reading == bound.more) {
+                    let candidate = LocalBound { less: *less, gap: bound.gap - below + above, more: *more };
+                    if less.0 != more.0 && found.len() < MAX_BOUNDS && !found.contains(&candidate) {
+                        found.push(candidate);
+                    }
+                }
+            }
+        }
     }
 
     fn handlers(&self, block: Block) -> impl Iterator<Item = Block> + use<'f, 'a> {
@@ -234,6 +270,9 @@ impl Visitor for Flow<'_, '_> {
     fn edge(&mut self, known: &mut Known<'_, '_>, from: Block, to: Block) {
         if self.method.block(to).extends.is_none() {
             self.arrive(known, from, to);
+            if self.collects {
+                self.collect(known, to);
+            }
         }
     }
 }
@@ -248,18 +287,21 @@ struct Sweep {
     returned: States,
     /// What the walks began with.
     used: States,
+    candidates: EntityVec<Block, Vec<LocalBound>>,
 }
 
 /// Walks along each extended block once, in their order, with what `state` says of its head, given what has arrived by then. If that is
-/// true of each head, so is what arrives.
+/// true of each head, so is what arrives. Bounds are collected on the way if `collects` says so.
 fn sweep(
     known: &mut Known<'_, '_>,
     cfg: &Cfg,
     liveness: &Liveness,
+    collects: bool,
     state: impl Fn(Block, &State) -> State,
 ) -> Sweep {
     let method = known.method();
     let mut flow = Flow::new(method, cfg, liveness, false);
+    flow.collects = collects;
     let mut used: States = EntityVec::filled(None, method.block_count());
     for head in heads(method, cfg) {
         used[head] = flow.arrived[head].as_ref().map(|arrived| state(head, arrived));
@@ -267,21 +309,19 @@ fn sweep(
             walk(known, head, state, &mut flow);
         }
     }
-    Sweep { returned: flow.returned, used }
+    Sweep { returned: flow.returned, used, candidates: flow.candidates }
 }
 
-/// Finds the bounds that hold between locals at heads.
-fn believe(known: &mut Known<'_, '_>, cfg: &Cfg, liveness: &Liveness, states: &mut States) {
+/// Finds the bounds that hold between locals at heads, among those that edges bring.
+fn believe(
+    known: &mut Known<'_, '_>,
+    cfg: &Cfg,
+    candidates: &EntityVec<Block, Vec<LocalBound>>,
+    states: &mut States,
+) {
     let method = known.method();
-    let mut candidates =
-        Candidates { cfg, liveness, found: EntityVec::filled(Vec::new(), method.block_count()) };
-    for head in heads(method, cfg) {
-        if let Some(state) = &states[head] {
-            walk(known, head, state, &mut candidates);
-        }
-    }
     let mut pending = BTreeSet::new();
-    for (block, bounds) in candidates.found.iter().filter(|(_, bounds)| !bounds.is_empty()) {
+    for (block, bounds) in candidates.iter().filter(|(_, bounds)| !bounds.is_empty()) {
         let Some(state) = &mut states[block] else { continue };
         state.bounds.clone_from(bounds);
         // Each edge that leads there is asked.
@@ -293,47 +333,6 @@ fn believe(known: &mut Known<'_, '_>, cfg: &Cfg, liveness: &Liveness, states: &m
         let mut doubt = Doubt { states: &mut *states, dropped: Vec::new() };
         walk(known, head, &state, &mut doubt);
         pending.extend(doubt.dropped.into_iter().filter_map(|head| cfg.rank(head)));
-    }
-}
-
-/// Collects bounds that edges bring.
-struct Candidates<'c> {
-    cfg: &'c Cfg,
-    liveness: &'c Liveness,
-    found: EntityVec<Block, Vec<LocalBound>>,
-}
-
-impl Visitor for Candidates<'_> {
-    fn edge(&mut self, known: &mut Known<'_, '_>, _: Block, to: Block) {
-        let is_handler = self.cfg.predecessors(to).iter().any(|edge| edge.is_exception());
-        let found = &mut self.found[to];
-        if known.method().block(to).extends.is_some() || is_handler || found.len() >= MAX_BOUNDS {
-            return;
-        }
-        if known.bounds().next().is_none() {
-            return;
-        }
-        // What live locals hold, as far as it is a number: the simplest reading and the offset from it.
-        let mut held = Vec::new();
-        for local in self.liveness.live_in(to).take(MAX_LOCALS) {
-            let ty = known.method().local(local).ty;
-            if ty.is_int() && known.fact_of_local(local).as_constant().is_none() {
-                for is_signed in [false, true] {
-                    let (reading, offset) = known.simplest(Reading::new(known.value_of(local), is_signed));
-                    held.push((reading, offset, (local, is_signed)));
-                }
-            }
-        }
-        for bound in known.bounds().rev().take(MAX_RECENT) {
-            for (_, below, less) in held.iter().filter(|(reading, ..)| *reading == bound.less) {
-                for (_, above, more) in held.iter().filter(|(reading, ..)| *reading == bound.more) {
-                    let candidate = LocalBound { less: *less, gap: bound.gap - below + above, more: *more };
-                    if less.0 != more.0 && found.len() < MAX_BOUNDS && !found.contains(&candidate) {
-                        found.push(candidate);
-                    }
-                }
-            }
-        }
     }
 }
 
