@@ -23,12 +23,13 @@
 //!
 //! # Cost
 //!
-//! A walk along each extended block; hoisting is linear in the first blocks of loops.
+//! A walk along each extended block, and facts, but only where a look at roots finds two checks that may be of one length; hoisting is
+//! linear in the first blocks of loops.
 
 mod combine;
 mod hoist;
 
-use dagwood_il::{Edits, Method};
+use dagwood_il::{Edits, Method, Module, Node, Opcode, effects};
 
 use crate::analysis::facts::Facts;
 use crate::cx::PassCx;
@@ -42,11 +43,46 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
-    let facts = cx.get::<Facts>(method);
     let loops = hoist::find(method, cx);
-    let pairs = combine::find(method, cx, &facts);
+    let pairs = if may_combine(cx.module(), method) {
+        let facts = cx.get::<Facts>(method);
+        combine::find(method, cx, &facts)
+    } else {
+        Vec::new()
+    };
     let mut edits = Edits::new();
     let moved = hoist::apply(method, cx, &mut edits, loops);
     combine::apply(method, cx, &mut edits, pairs, moved);
     cx.apply(method, edits)
+}
+
+/// How many first operands are followed from a check's: at least as many as its index and length are taken apart.
+const MAX_PARTS: usize = 8;
+
+/// Whether two checks of a block may be of one index and one length, but for constants: whether facts are worth asking.
+fn may_combine(module: &Module, method: &Method<'_>) -> bool {
+    let are_alike = |left: Node, right: Node| {
+        let (left, right) = (method.operands(left), method.operands(right));
+        left.iter().zip(right).take(2).all(|(left, right)| are_related(method, *left, *right))
+    };
+    method.blocks().any(|block| {
+        let mut last: Option<Node> = None;
+        method.roots(block).iter().any(|root| {
+            if method.opcode(root.node) == Opcode::BoundsCheck {
+                return last.replace(root.node).is_some_and(|last| are_alike(last, root.node));
+            }
+            if last.is_some() && effects(module, method, root.node).is_observable() {
+                last = None;
+            }
+            false
+        })
+    })
+}
+
+/// Whether two values come, by first operands, from one.
+fn are_related(method: &Method<'_>, left: Node, right: Node) -> bool {
+    let parts = |node: Node| {
+        std::iter::successors(Some(node), |node| method.operands(*node).first().copied()).take(MAX_PARTS)
+    };
+    parts(left).any(|left| parts(right).any(|right| left == right))
 }
