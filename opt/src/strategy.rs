@@ -160,7 +160,11 @@ const WARM_ROWS: &[Row] = &[
         When::Has(Features::LOOPS),
         "before all that looks at what each turn does whatever happens",
     ),
-    row(jump_threading::PASS, BRANCHES, "before facts are joined where paths meet"),
+    row(
+        jump_threading::PASS,
+        When::DemandedWith(Features::BRANCHES),
+        "where what came in decides branches along some paths: before facts are joined where these meet",
+    ),
     row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
     row(
         global_value_propagation::PASS,
@@ -172,15 +176,17 @@ const WARM_ROWS: &[Row] = &[
         When::Always,
         "what was computed, loaded or checked above is not again, before anything is moved",
     ),
-    row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
     row(
         pre::PASS,
         BRANCHES,
         "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
     ),
     row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
-    row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
-    row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
+    row(
+        dead_store::PASS,
+        When::DemandedWith(Features::STORES),
+        "where loads are served without memory, what fed them is dead",
+    ),
     row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
     row(switch_shaping::PASS, SWITCHES, "the same, for switches"),
     row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),

@@ -36,7 +36,10 @@ use crate::analysis::memory::read_place;
 use crate::analysis::reaching::{Definition, Reaching};
 use crate::analysis::value_numbers::{Number, ValueNumbers};
 use crate::cx::PassCx;
+use crate::demand::{Demand, Gain};
 use crate::pass::{Changed, Pass};
+use crate::passes::dead_store;
+use crate::region::Region;
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -111,7 +114,25 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         cx.missed((block, node), || why.into());
     }
     let edits = collect(method, cx, &found);
+    if !edits.is_empty() {
+        demand_dead_stores(method, cx, &found);
+    }
     cx.apply(method, edits)
+}
+
+/// The cycles that a store costs which nobody reads any more.
+const STORE_CYCLES: u32 = 1;
+
+/// Where loads are served without memory, what fed them may be dead.
+fn demand_dead_stores(method: &Method<'_>, cx: &mut PassCx<'_>, found: &[Redundant]) {
+    let loads = found.iter().filter(|redundant| method.opcode(redundant.node).has(Properties::READS));
+    let blocks: Vec<Block> = loads.map(|redundant| redundant.block).collect();
+    let hottest = blocks.iter().filter_map(|block| method.block(*block).frequency).max();
+    if !blocks.is_empty() {
+        let gain = Gain::cycles(STORE_CYCLES, hottest);
+        let region = Region::around(method, blocks);
+        cx.demand(Demand::new(dead_store::PASS, region, "loads are served without memory", gain));
+    }
 }
 
 /// Asks for each rewrite, and says what it is.

@@ -44,7 +44,7 @@ use crate::analysis::frequencies::Frequencies;
 use crate::cx::PassCx;
 use crate::demand::{Demand, Gain};
 use crate::pass::{Changed, Pass};
-use crate::passes::{gvn, value_propagation};
+use crate::passes::{gvn, jump_threading, value_propagation};
 use crate::region::Region;
 
 /// The pass.
@@ -357,7 +357,7 @@ impl Brought {
         }
         let region = Region::around(method, self.blocks);
         let known = "arguments and results are known where a callee came in";
-        for pass in [value_propagation::PASS, gvn::PASS] {
+        for pass in [jump_threading::PASS, value_propagation::PASS, gvn::PASS] {
             cx.demand(Demand::new(pass, region.clone(), known, self.gain));
         }
         if self.calls > 0 {
