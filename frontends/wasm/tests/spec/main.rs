@@ -1,6 +1,7 @@
 //! The WebAssembly core test-suite, in the interpreter and as native code, with passes and without.
 //!
-//! Every file of WebAssembly 1.0 and 2.0 and of the proposals that the frontend supports runs in both engines, and as native code after the passes of [`WARM`]. What is
+//! Every file of WebAssembly 1.0 and 2.0 and of the proposals that the frontend supports runs in both engines, and as native code after the passes of
+//! [`WARM`]. What is
 //! not run is counted, with its reason, and bounded: what [`SKIPS`] lists, and modules that need another proposal.
 
 mod runner;
