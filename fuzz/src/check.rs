@@ -267,6 +267,11 @@ fn interpret(program: &Program, form: Form, args: &[Value]) -> Result<Option<Out
     interpret_bodies(program, &methods, args)
 }
 
+/// What memory holds before a program runs: little of it alike, and nothing that a pass could know.
+fn at_first() -> [u8; MEMORY_BYTES as usize] {
+    std::array::from_fn(|index| (index as u8).wrapping_mul(29) ^ 0x5c)
+}
+
 /// The outcome of these bodies; none if the fuel did not suffice.
 pub(crate) fn interpret_bodies(
     program: &Program,
@@ -277,6 +282,9 @@ pub(crate) fn interpret_bodies(
     let entry = program.entry();
     let mut host = Regions::new(&program.module);
     let memory = host.add(MEMORY_BYTES as usize);
+    host.bytes_mut(memory, MEMORY_BYTES as usize)
+        .map_err(|fault| format!("{fault:?}"))?
+        .copy_from_slice(&at_first());
     host.bind(program.memory, memory);
     host.heap_limit = HEAP_BYTES as u64;
     host.native(program.pass, |_, _, args| Ok(Values::from_slice(args)));
@@ -346,7 +354,7 @@ fn run(
     natives: &Objects<'_>,
     memory: &mut LinearMemory,
 ) -> Result<Outcome, String> {
-    memory.as_mut_slice().fill(0);
+    memory.as_mut_slice()[..MEMORY_BYTES as usize].copy_from_slice(&at_first());
     let thread = Thread::new(&thread::Options::default()).map_err(|error| error.to_string())?;
     // With fuel every poll calls the runtime, which must change nothing.
     thread.set_fuel(Some(u64::MAX));

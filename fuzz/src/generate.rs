@@ -37,6 +37,10 @@ const MAX_DEPTH: usize = 4;
 const MAX_STATEMENTS: usize = 10;
 /// Times a loop runs at most.
 const MAX_TRIPS: usize = 5;
+/// Operations that one statement may compute.
+const MAX_COMPUTATIONS: usize = 4;
+/// How many of the values made last are preferred.
+const RECENT: usize = 3;
 /// Methods a program may have.
 const MAX_METHODS: usize = 4;
 
@@ -128,6 +132,8 @@ impl Program {
             pool: Vec::new(),
             known: BTreeMap::new(),
             depth: 0,
+            // Methods begin at other places, so that the last one does not hide what the others show.
+            shown: index as u32 * 5,
         }
         .method()
     }
@@ -170,6 +176,8 @@ struct Generator<'a, 'p> {
     /// What new objects are.
     known: BTreeMap<Node, Known>,
     depth: usize,
+    /// How many values have been stored only so that the host sees them.
+    shown: u32,
 }
 
 impl<'a> Generator<'a, '_> {
@@ -184,11 +192,21 @@ impl<'a> Generator<'a, '_> {
         for index in 0..2 + self.choices.below(6) {
             let ty = TYPES[self.choices.below(TYPES.len())];
             let local = self.builder.local(&format!("v{index}"), ty);
-            let value = self.constant(ty);
+            // What is loaded here no fold and no pass knows.
+            let value = if self.choices.one_in(2) && TYPES[..SEEN_TYPES].contains(&ty) {
+                let (access, base, index) = self.place(ty);
+                self.builder.load(ty, access, base, Some(index))
+            } else {
+                self.constant(ty)
+            };
             self.builder.set(local, value);
             self.locals.push((local, ty));
         }
         self.region();
+        for (local, _) in self.locals.clone() {
+            let value = self.builder.get(local);
+            self.show(value);
+        }
         let values: Vec<Node> = results.iter().map(|ty| self.value(*ty)).collect();
         self.builder.ret(&values);
         self.builder.finish()
@@ -201,7 +219,7 @@ impl<'a> Generator<'a, '_> {
             self.builder.at(SourcePos(ordinal as u32));
             let is_flat = self.depth > MAX_DEPTH || self.choices.is_exhausted();
             match self.choices.below(if is_flat { 18 } else { 25 }) {
-                0..=4 => self.compute(),
+                0..=4 => (0..1 + self.choices.below(MAX_COMPUTATIONS)).for_each(|_| self.compute()),
                 5..=6 => self.set(),
                 7 => self.load(),
                 8 => self.store(),
@@ -237,9 +255,13 @@ impl<'a> Generator<'a, '_> {
     fn value(&mut self, ty: Type) -> Node {
         let fitting: Vec<Node> =
             self.pool.iter().copied().filter(|node| self.builder.method().ty(*node) == ty).collect();
-        match self.choices.below(4) {
-            0 | 1 if !fitting.is_empty() => fitting[self.choices.below(fitting.len())],
-            2 => match self.local_of(ty) {
+        match self.choices.below(8) {
+            // What was made last is used most, so that much is computed from much.
+            0..=2 if !fitting.is_empty() => {
+                fitting[fitting.len() - 1 - self.choices.below(fitting.len().min(RECENT))]
+            }
+            3 if !fitting.is_empty() => fitting[self.choices.below(fitting.len())],
+            0..=5 => match self.local_of(ty) {
                 Some(local) => self.builder.get(local),
                 None => self.constant(ty),
             },
@@ -255,7 +277,10 @@ impl<'a> Generator<'a, '_> {
 
     /// An operation of the table on available values.
     fn compute(&mut self) {
-        let rows: Vec<&Row> = TABLE.iter().filter(|row| is_computation(row)).collect();
+        // Arithmetic is a small part of the table, and most of what passes work on.
+        let is_arithmetic = self.choices.one_in(2);
+        let is_wanted = |row: &&Row| !is_arithmetic || row.operands == [Operand::Own, Operand::Own];
+        let rows: Vec<&Row> = TABLE.iter().filter(|row| is_computation(row)).filter(is_wanted).collect();
         let row = rows[self.choices.below(rows.len())];
         let Some((ty, operands)) = self.operands(row) else { return };
         let payload = match (row.payload, row.raises.iter().next()) {
@@ -265,6 +290,9 @@ impl<'a> Generator<'a, '_> {
         };
         let node = self.builder.emit(row.opcode, ty, &operands, payload);
         self.pool.push(node);
+        if self.choices.one_in(3) {
+            self.show(node);
+        }
     }
 
     /// Types and values for the operands of a row; none if the types drawn do not fit together.
@@ -336,6 +364,25 @@ impl<'a> Generator<'a, '_> {
         let value = self.canonical(value);
         let (access, base, index) = self.place(ty);
         self.builder.store(access, value, base, Some(index));
+    }
+
+    /// Stores a value, if the host may see it, where the last few that were shown are not: what is wrong is then likely to be noticed.
+    fn show(&mut self, value: Node) {
+        let ty = self.builder.method().ty(value);
+        if !TYPES[..SEEN_TYPES].contains(&ty) {
+            return;
+        }
+        let value = self.canonical(value);
+        let base =
+            self.builder.emit(Opcode::SymbolAddress, Type::Addr, &[], Payload::Symbol(self.program.memory));
+        let offset = (self.shown * 8 % MEMORY_BYTES) as i32;
+        self.shown += 1;
+        self.builder.store(
+            Access { place: Place::Symbol(self.program.memory), offset, scale: 1 },
+            value,
+            base,
+            None,
+        );
     }
 
     fn call(&mut self) {

@@ -1,6 +1,8 @@
 //! Random programs before and after random passes; and the same passes on the same programs, again and on several threads.
 
-use dagwood_fuzz::{Checked, Plan, bytes_of_seed, check_passes, optimized, seeds};
+use dagwood_fuzz::{Checked, Plan, bytes_of_seed, check_passes, check_plan, optimized, seeds};
+use dagwood_il::{Edits, Folding, Method, Properties};
+use dagwood_opt::{Changed, Pass, PassCx, Strategy};
 
 /// The bytes of a seed's program.
 fn bytes(seed: u64) -> Vec<u8> {
@@ -31,6 +33,29 @@ fn plans_cover_every_strategy_and_lists_of_passes() {
     for pass in dagwood_opt::passes::PASSES {
         assert!(plans.iter().any(|plan| plan.contains(pass.name)), "{}", pass.name);
     }
+}
+
+/// Takes an operand for the result of what commutes.
+const WRONG: Pass = Pass { name: "wrong", summary: "a mistake", run: go_wrong };
+
+fn go_wrong(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
+    let mut edits = Edits::new();
+    for node in method.nodes() {
+        let opcode = method.opcode(node);
+        let [first, _] = method.operands(node) else { continue };
+        let is_alike = opcode.has(Properties::COMMUTES) && method.ty(*first) == method.ty(node);
+        if is_alike && !method.is_root(node) && cx.allows(node, || format!("{opcode} is taken for {first}")) {
+            edits.replace(node, *first);
+        }
+    }
+    cx.apply(method, edits)
+}
+
+#[test]
+fn a_pass_that_is_wrong_changes_outcomes() {
+    let plan = Plan { strategy: Strategy::of_passes(&[WRONG]), folding: Folding::On, seed: 0 };
+    let found = (0..24).filter(|seed| check_plan(&bytes(*seed), &plan).is_err()).count();
+    assert!(found >= 4, "{found} of 24 programs show it");
 }
 
 /// What passes make of programs, and say, on so many threads.
