@@ -259,6 +259,13 @@ fn shared(method: &Method<'_>, numbers: &ValueNumbers, weights: &EntityVec<Node,
     is_shared
 }
 
+impl Expression {
+    /// Whether computing it where it would not have been computed may fault.
+    fn is_risky(&self) -> bool {
+        matches!(self.kind, Kind::Memory { .. }) && !self.is_safe
+    }
+}
+
 /// What happens to the expressions where. Notes stores in `list`.
 fn occurrences(
     module: &Module,
@@ -294,6 +301,13 @@ fn occurrences(
             Kind::Value => usize::MAX,
         })
         .collect();
+    // What comes after a loop that may never end must not be loaded before it.
+    for block in cfg.order().iter().filter(|block| goes_back(cfg, **block)) {
+        let end = u32::try_from(method.roots(*block).len() - 1).expect("blocks have fewer than 2^32 roots");
+        for (index, _) in list.iter().enumerate().filter(|(_, one)| one.is_risky()) {
+            add(point(*block, end), index, Happening::Blocks);
+        }
+    }
     for block in cfg.order() {
         for (position, root) in (0..).zip(method.roots(*block)) {
             let opcode = method.opcode(root.node);
@@ -337,6 +351,11 @@ fn occurrences(
         before != own || matches!(occurrence.happening, Happening::Computes | Happening::Provides)
     });
     found
+}
+
+/// Whether an edge from the block closes a cycle.
+fn goes_back(cfg: &Cfg, block: Block) -> bool {
+    cfg.successors(block).iter().any(|edge| cfg.rank(edge.block) <= cfg.rank(block))
 }
 
 /// What a root has that may touch memory or be noticed.
