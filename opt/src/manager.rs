@@ -8,8 +8,8 @@
 //! *Why rounds.* A pass that has made work for one before it asks for it, and it runs once more, there only: so nothing is scheduled
 //! twice on suspicion. A demand must cite a change since its pass last ran, and pay; both are checked when its row comes up.
 //!
-//! *Guarantees.* Ends: [`MAX_ROUNDS`], and each pass ends. No pass uses more than half of the work that is left, so those after it still
-//! run: a method that is too large is optimized less, never refused. A pass that panics or breaks the method is a [`Fault`] with its
+//! *Guarantees.* Ends: [`MAX_ROUNDS`], and each pass ends. A pass is told when it has used half of the work that is left, so that those
+//! after it still run: a method that is too large is optimized less, never refused. A pass that panics or breaks the method is a [`Fault`] with its
 //! name. Deterministic: no clock, no hash order. Without remarks nothing is formatted.
 //!
 //! *Cost.* For each row that does not run, the look at its condition; one scan of the method for features after each change.

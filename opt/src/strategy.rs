@@ -201,6 +201,7 @@ pub const HOT: &Strategy = &Strategy {
     rows: Cow::Borrowed(HOT_ROWS),
 };
 
+/// Of those that take their time, and of those that spare none, which differ in what they may spend.
 const HOT_ROWS: &[Row] = &[
     row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
     row(inline::PASS, CALLS, "before all that looks at code: there is more of it then, and calls hide less"),
@@ -246,47 +247,8 @@ pub const SCORCHING: &Strategy = &Strategy {
     why: "for the few methods that are most of what runs",
     work_per_node: 2048,
     work_per_cycle: 8192,
-    rows: Cow::Borrowed(SCORCHING_ROWS),
+    rows: Cow::Borrowed(HOT_ROWS),
 };
-
-const SCORCHING_ROWS: &[Row] = &[
-    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
-    row(inline::PASS, CALLS, "before all that looks at code: there is more of it then, and calls hide less"),
-    row(
-        throw_to_goto::PASS,
-        When::Has(Features::HANDLERS),
-        "what is thrown and caught here is a jump, and more is known where it is caught",
-    ),
-    row(
-        loop_inversion::PASS,
-        When::Has(Features::LOOPS),
-        "before all that looks at what each turn does whatever happens",
-    ),
-    row(jump_threading::PASS, BRANCHES, "before facts are joined where paths meet"),
-    row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
-    row(
-        global_value_propagation::PASS,
-        When::Always,
-        "ranges, bounds and counters along all paths: checks go",
-    ),
-    row(
-        gvn::PASS,
-        When::Always,
-        "what was computed, loaded or checked above is not again, before anything is moved",
-    ),
-    row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
-    row(
-        pre::PASS,
-        BRANCHES,
-        "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
-    ),
-    row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
-    row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
-    row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
-    row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
-    row(switch_shaping::PASS, SWITCHES, "the same, for switches"),
-    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
-];
 
 /// Every strategy, from the quickest to compile to the quickest to run.
 pub const STRATEGIES: &[&Strategy] = &[NONE, QUICK, WARM, HOT, SCORCHING];

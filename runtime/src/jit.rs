@@ -166,6 +166,8 @@ pub enum CallError {
         /// What it was given.
         given: Vec<Type>,
     },
+    /// The host's heap has objects of other classes than the code: it was not made with [`Jit::classes`].
+    OtherHeap,
     /// Something was raised, and nothing in the code caught it.
     Raised(Raise),
 }
@@ -181,6 +183,7 @@ impl fmt::Display for CallError {
                     expected.params.as_slice()
                 )
             }
+            CallError::OtherHeap => f.write_str("the host's heap was made for other classes than the code's"),
             CallError::Raised(raise) => raise.fmt(f),
         }
     }
@@ -499,7 +502,7 @@ impl Jit {
     ///
     /// # Errors
     ///
-    /// If it has no code or other parameters, or if it raises and does not catch.
+    /// If it has no code or other parameters, if the host's heap is of other classes, or if it raises and does not catch.
     ///
     /// # Panics
     ///
@@ -511,6 +514,9 @@ impl Jit {
         if !args.iter().map(|value| value.ty()).eq(expected.params.iter().copied()) {
             let given = args.iter().map(|value| value.ty()).collect();
             return Err(CallError::Arguments { expected: expected.clone(), given });
+        }
+        if cx.host.heap().is_some_and(|heap| !Arc::ptr_eq(heap.classes(), &self.classes)) {
+            return Err(CallError::OtherHeap);
         }
         let shim = self.shim(signature).map_err(|error| CallError::Raised(Raise::fault(error)))?;
         let mut slots = vec![Slot::default(); args.len().max(expected.results.len())];

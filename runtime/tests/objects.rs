@@ -186,6 +186,16 @@ impl Rig {
 }
 
 #[test]
+fn a_heap_of_other_classes_is_refused() {
+    let rig = Rig::new(1 << 20, Collect::WhenFull);
+    let other = Rig::new(1 << 20, Collect::WhenFull);
+    let cx = CallCx { thread: &rig.thread, context: &rig.context, host: &other.objects() };
+    let refused = rig.jit.call(cx, rig.method("churn"), &[Value::i64(1)]);
+    assert!(matches!(refused, Err(CallError::OtherHeap)), "{refused:?}");
+    assert!(rig.call(&rig.objects(), "churn", &[Value::i64(1)]).is_ok());
+}
+
+#[test]
 fn dispatch_follows_code_as_it_goes_and_comes() {
     let rig = Rig::new(1 << 20, Collect::AtEveryYield);
     let objects = rig.objects();
