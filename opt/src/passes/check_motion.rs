@@ -29,7 +29,7 @@
 mod combine;
 mod hoist;
 
-use dagwood_il::{Edits, Method, Module, Node, Opcode, effects};
+use dagwood_il::{Block, Edits, Method, Module, Node, Opcode, Properties, effects};
 
 use crate::analysis::facts::Facts;
 use crate::cx::PassCx;
@@ -85,4 +85,14 @@ fn are_related(method: &Method<'_>, left: Node, right: Node) -> bool {
         std::iter::successors(Some(node), |node| method.operands(*node).first().copied()).take(MAX_PARTS)
     };
     parts(left).any(|left| parts(right).any(|right| left == right))
+}
+
+/// Whether a root of `block` would tell a check that is made before it from one that is made after it.
+fn is_barrier(module: &Module, method: &Method<'_>, block: Block, root: Node) -> bool {
+    let (effects, opcode) = (effects(module, method, root), method.opcode(root));
+    // A handler sees what was set before the check, and not what is set after it.
+    let is_seen = opcode == Opcode::Set && !method.handlers(block).is_empty();
+    let is_noticed =
+        effects.is_observable() || effects.yields || effects.leaves || !effects.raises.is_empty();
+    is_noticed || is_seen || opcode.has(Properties::TERMINATES)
 }

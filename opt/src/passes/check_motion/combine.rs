@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use dagwood_il::entity::Entity;
-use dagwood_il::{Block, Edits, Method, Node, Opcode, Payload, Properties, SourcePos, effects};
+use dagwood_il::{Block, Edits, Method, Node, Opcode, Payload, SourcePos};
 
+use super::is_barrier;
 use crate::analysis::facts::{Facts, Known, Reading, Visitor};
 use crate::cx::PassCx;
 
@@ -105,13 +106,7 @@ impl Visitor for Pairs {
     fn root(&mut self, known: &mut Known<'_, '_>, block: Block, position: u32, root: Node) {
         let method = known.method();
         if method.opcode(root) != Opcode::BoundsCheck {
-            let effects = effects(known.module(), method, root);
-            let is_set = method.opcode(root) == Opcode::Set;
-            // A handler would see what was set before the check, and not what is set after it.
-            let is_seen = is_set && !method.handlers(block).is_empty();
-            let is_noticed =
-                effects.is_observable() || effects.yields || effects.leaves || !effects.raises.is_empty();
-            if is_noticed || is_seen || method.opcode(root).has(Properties::TERMINATES) {
+            if is_barrier(known.module(), method, block, root) {
                 self.recent.clear();
             }
             return;

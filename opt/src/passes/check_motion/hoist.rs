@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dagwood_il::cfg::Loop;
-use dagwood_il::{
-    Block, Edits, Local, Loops, Method, Node, Opcode, Payload, Properties, Root, Type, effects,
-};
+use dagwood_il::{Block, Edits, Local, Loops, Method, Node, Opcode, Payload, Properties, Root, Type};
 
+use super::is_barrier;
 use crate::cx::PassCx;
 
 /// How many nodes a check's operands may be computed from.
@@ -69,7 +68,6 @@ fn checks(method: &Method<'_>, cx: &PassCx<'_>, loops: &Loops, id: Loop, header:
     let mut set = None;
     let mut found = Vec::new();
     for root in method.roots(header) {
-        let effects = effects(cx.module(), method, root.node);
         let row = method.opcode(root.node).row();
         let opcode = method.opcode(root.node);
         // A division knows its divisor to be proven by the check alone.
@@ -81,10 +79,7 @@ fn checks(method: &Method<'_>, cx: &PassCx<'_>, loops: &Loops, id: Loop, header:
                 continue;
             }
         }
-        let is_seen = method.opcode(root.node) == Opcode::Set && !method.handlers(header).is_empty();
-        let is_noticed =
-            effects.is_observable() || effects.yields || effects.leaves || !effects.raises.is_empty();
-        if is_noticed || is_seen || row.has(Properties::TERMINATES) {
+        if is_barrier(cx.module(), method, header, root.node) {
             break;
         }
     }
