@@ -85,6 +85,11 @@ impl ContentKey {
         const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
         ContentKey(text.iter().fold(BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME)))
     }
+
+    /// The key of a method's body in a file, whose content this is: that and the method's number say what the body is.
+    pub fn of_method(self, method: MethodId) -> ContentKey {
+        ContentKey::of(format!("{:x} {method}", self.0).as_bytes())
+    }
 }
 
 /// A running program, as a compilation may know it.

@@ -70,10 +70,8 @@ pub fn closed_world<'m>(
     content: &[u8],
     bodies: impl IntoIterator<Item = MethodId>,
 ) -> ClosedWorld<'m> {
-    // A file's content and a method's number in it say what the body is.
-    let file = ContentKey::of(content).0;
-    let key = |id: MethodId| ContentKey::of(format!("{file:x} {id}").as_bytes());
-    ClosedWorld::new(module, bodies.into_iter().map(|id| (id, key(id))))
+    let file = ContentKey::of(content);
+    ClosedWorld::new(module, bodies.into_iter().map(|id| (id, file.of_method(id))))
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ fn programs_run_in_every_engine() {
     for engine in ["--interpret", "--bytecode"] {
         assert_eq!(dagwood(&["run", engine, LISTS]).well(), expected, "{engine}");
     }
+    for strategy in ["none", "quick", "warm", "hot", "scorching"] {
+        assert_eq!(dagwood(&["run", "--strategy", strategy, LISTS]).well(), expected, "{strategy}");
+    }
     let call = |engine: &[&str], argument: &str| {
         let source = file(
             "half.olive",
@@ -18,7 +21,7 @@ fn programs_run_in_every_engine() {
         );
         dagwood(&[&["run"], engine, &["--invoke", "A.half", &source, argument, "-7"]].concat())
     };
-    for engine in [&[][..], &["--interpret"], &["--bytecode"]] {
+    for engine in [&[][..], &["--strategy", "warm"], &["--interpret"], &["--bytecode"]] {
         assert_eq!(call(engine, "2").well(), "i64 -3\n");
         call(engine, "0").badly(TRAPPED, &["trap: uncaught DivisionFault\n  in A.half at !3\n"]);
     }

@@ -27,7 +27,7 @@ use crate::lower::Lowering;
 use crate::observe::Observed;
 use crate::program::Program;
 
-pub use native::Native;
+pub use native::{Native, Whole};
 
 /// How much a program may use.
 #[derive(Clone, Copy, Debug)]

@@ -26,6 +26,11 @@
 //!
 //! Locals that nobody will read are `dead`; monitors are those held, the last one last.
 //!
+//! # Calls
+//!
+//! A program's classes are all there will be. So a virtual or interface call for which there is one method, of all that objects
+//! of the receiver's type have, is a direct call of it, and as such may be inlined.
+//!
 //! # Guarantees
 //!
 //! This file and its children know the IL and programs, and nothing of the runtime.

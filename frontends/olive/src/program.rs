@@ -13,6 +13,7 @@
 use dagwood_il as il;
 use il::entity::EntityVec;
 use il::text::Position;
+use il::world::ContentKey;
 use il::{ClassId, MethodId, NativeId, RaiseKind, SymbolId};
 
 pub use il::Dispatch;
@@ -424,6 +425,7 @@ pub struct Program {
     pub(crate) methods: EntityVec<MethodId, Method>,
     pub(crate) natives: EntityVec<NativeId, Native>,
     pub(crate) known: Known,
+    pub(crate) content: ContentKey,
 }
 
 /// What every program has, from the prelude.
@@ -465,6 +467,11 @@ impl Program {
     /// The functions of the host that it asks for.
     pub fn natives(&self) -> &EntityVec<NativeId, Native> {
         &self.natives
+    }
+
+    /// What tells its source from others.
+    pub fn content(&self) -> ContentKey {
+        self.content
     }
 
     /// The name of a method with its class: `List.add`.
@@ -509,6 +516,15 @@ impl Program {
             return found.ok().map(|index| class.implementations[index].method);
         }
         class.slots.get(dispatch.slot as usize)?.method
+    }
+
+    /// The one method that a call finds whose receiver is of a class, or of one below: all classes are known.
+    pub fn only_target(&self, receiver: ClassId, dispatch: Dispatch) -> Option<MethodId> {
+        let objects = self.classes.iter().filter(|(_, class)| !class.is_interface && !class.is_abstract);
+        let instances = objects.filter(|(id, _)| self.is_subclass(*id, receiver));
+        let mut targets = instances.map(|(id, _)| self.select(id, dispatch));
+        let first = targets.next()?;
+        targets.all(|target| target == first).then_some(first)?
     }
 
     /// What a slot's methods take, besides the receiver, and return.

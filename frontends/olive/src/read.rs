@@ -45,6 +45,7 @@ use std::collections::HashMap;
 use dagwood_il as il;
 use il::entity::{Entity, EntityVec};
 use il::text::Position;
+use il::world::ContentKey;
 use il::{ClassId, MethodId};
 
 use crate::error::{Error, Result};
@@ -88,7 +89,7 @@ impl Program {
             return Err(Error::new(Position::START, what, format!("at most {MAX_SOURCE_BYTES}")));
         }
         let (prelude, own) = (tokens(PRELUDE)?, tokens(source)?);
-        let mut reader = Reader::new();
+        let mut reader = Reader::new(ContentKey::of(source.as_bytes()));
         reader.name_classes(&prelude)?;
         reader.name_classes(&own)?;
         reader.declarations(&prelude)?;
@@ -212,7 +213,7 @@ struct Reader<'t, 's> {
 }
 
 impl<'t, 's> Reader<'t, 's> {
-    fn new() -> Reader<'t, 's> {
+    fn new(content: ContentKey) -> Reader<'t, 's> {
         let known = Known { object: ClassId::new(0), faults: Vec::new(), fault_of: MethodId::new(0) };
         Reader {
             program: Program {
@@ -221,6 +222,7 @@ impl<'t, 's> Reader<'t, 's> {
                 methods: EntityVec::new(),
                 natives: EntityVec::new(),
                 known,
+                content,
             },
             class_ids: HashMap::new(),
             entries: 0,

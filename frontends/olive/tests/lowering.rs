@@ -55,7 +55,7 @@ fn a_call_has_the_frame_behind_it_with_the_locals_that_are_read_later() {
             "reexecute [dead, %1, dead] [%1, %0, %2]",
             "nullcheck.ref",
             "after [dead, %1, dead] [%1]",
-            "call_virtual.i32 @A.g(",
+            "call.i32 @\"A.g\"(",
         ],
     );
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use dagwood_il::{Bump, Folding};
 use dagwood_olive::engine::{Ended, Limits, Native, run_bytecode, run_il};
 use dagwood_olive::{Lowering, Program};
+use dagwood_opt::STRATEGIES;
 use dagwood_runtime::heap::Collect;
 use dagwood_runtime::jit::Options;
 
@@ -57,14 +58,20 @@ fn programs_print_what_they_say_in_every_engine() {
             let mut out = Vec::new();
             let ended = run_il(&lowering, main, &[], Limits::default(), &mut out);
             check("IL", ended, out);
-            let native = Native::new(&lowering, None, Limits::default(), Options::default());
-            let native = native.unwrap_or_else(|error| panic!("{name}: {error}"));
-            for collect in [Collect::WhenFull, Collect::AtEveryYield] {
-                native.set_collect(collect);
-                let mut out = Vec::new();
-                let ended = native.call(main, &[], Limits::default(), &mut out);
-                let ended = ended.unwrap_or_else(|error| panic!("{name}: {error}"));
-                check("native code", ended, out);
+            // What was not folded at first is folded by the first pass.
+            let strategies = if folding == Folding::On { STRATEGIES } else { &STRATEGIES[..1] };
+            for strategy in strategies {
+                let engine = format!("native code, {}", strategy.name);
+                let options = Options { strategy, ..Options::default() };
+                let native = Native::new(&lowering, None, Limits::default(), options);
+                let native = native.unwrap_or_else(|error| panic!("{name}, {engine}: {error}"));
+                for collect in [Collect::WhenFull, Collect::AtEveryYield] {
+                    native.set_collect(collect);
+                    let mut out = Vec::new();
+                    let ended = native.call(main, &[], Limits::default(), &mut out);
+                    let ended = ended.unwrap_or_else(|error| panic!("{name}, {engine}: {error}"));
+                    check(&engine, ended, out);
+                }
             }
         }
     }

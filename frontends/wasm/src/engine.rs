@@ -222,8 +222,8 @@ impl World for Build<'_> {
 
     fn body(&self, method: MethodId) -> Answer<Option<ContentKey>> {
         let is_here = self.lowering.kind(method).is_some();
-        let content = || self.content.get_or_init(|| ContentKey::of(&self.lowering.module().bytes)).0;
-        Answer::settled(is_here.then(|| ContentKey::of(format!("{:x} {method}", content()).as_bytes())))
+        let content = || self.content.get_or_init(|| ContentKey::of(&self.lowering.module().bytes));
+        Answer::settled(is_here.then(|| content().of_method(method)))
     }
 }
 

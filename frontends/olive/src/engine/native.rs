@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use dagwood_il as il;
 use dagwood_runtime as runtime;
-use il::MethodId;
 use il::layout::ObjectKind;
-use il::profile::ProfileSnapshot;
-use runtime::compiler::bodies;
+use il::profile::{MethodProfile, ProfileSnapshot};
+use il::world::{ClosedWorld, ContentKey};
+use il::{Bump, MethodId, World};
+use runtime::compiler::{Bodies, BodyError};
 use runtime::context::Context;
 use runtime::heap::{self, Collect, Heap};
 use runtime::jit::{self, CallCx, CallError, Jit};
@@ -25,6 +26,41 @@ use crate::program::Program;
 
 /// The bytes of the VM context, of which programs use none.
 const CONTEXT_BYTES: usize = 64;
+
+/// A program as the compiler knows it: all of it, for good, as nothing is loaded later.
+#[derive(Debug)]
+pub struct Whole<'l, 'p> {
+    lowering: &'l Lowering<'p>,
+    profile: Option<&'l ProfileSnapshot>,
+    world: ClosedWorld<'l>,
+}
+
+impl<'l, 'p> Whole<'l, 'p> {
+    /// A program, with what was observed of it, if anything: that says how often blocks run.
+    pub fn new(lowering: &'l Lowering<'p>, profile: Option<&'l ProfileSnapshot>) -> Whole<'l, 'p> {
+        let module = lowering.module();
+        // Bodies say how often their blocks run, so what was observed is part of them.
+        let observed = profile.map_or(String::new(), |profile| il::text::print_profile(module, profile));
+        let content = format!("{:x} {observed}", lowering.program().content().0);
+        let content = ContentKey::of(content.as_bytes());
+        let bodies = module.methods.keys().map(|id| (id, content.of_method(id)));
+        Whole { lowering, profile, world: ClosedWorld::new(module, bodies) }
+    }
+}
+
+impl Bodies for Whole<'_, '_> {
+    fn build<'a>(&self, method: MethodId, arena: &'a Bump) -> Result<il::Method<'a>, BodyError> {
+        Ok(self.lowering.lower(method, self.profile(method), arena)?)
+    }
+
+    fn world(&self) -> &dyn World {
+        &self.world
+    }
+
+    fn profile(&self, method: MethodId) -> Option<&MethodProfile> {
+        self.profile.and_then(|profile| profile.methods.get(&method))
+    }
+}
 
 /// A program as native code.
 pub struct Native<'p> {
@@ -56,11 +92,7 @@ impl<'p> Native<'p> {
             }
         }
         let methods: Vec<MethodId> = module.methods.keys().collect();
-        let bodies = bodies(|id, arena| {
-            let profile = profile.and_then(|profile| profile.methods.get(&id));
-            Ok(lowering.lower(id, profile, arena)?)
-        });
-        jit.compile(&methods, &bodies)?;
+        jit.compile(&methods, &Whole::new(lowering, profile))?;
         Ok(Native { program: lowering.program(), jit, heap })
     }
 

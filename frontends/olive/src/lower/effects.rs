@@ -4,7 +4,7 @@
 //!   effects(m)  =  the roots of m  ∪  effects(callee) for each call of a known method      least solution
 //! ```
 //!
-//! A virtual call may reach a method that has not been loaded, so it may do anything.
+//! A call whose receiver chooses among several methods is taken to do anything: the IL does not say what such a call may do.
 
 use dagwood_il as il;
 use il::entity::EntityVec;

@@ -2,10 +2,10 @@
 
 use dagwood_il as il;
 use il::layout::ELEMENTS_OFFSET;
-use il::{Access, Node, Opcode, Payload, Place, RaiseKind, SymbolId, Type};
+use il::{Access, MethodId, Node, Opcode, Payload, Place, RaiseKind, SymbolId, Type};
 
 use super::Lower;
-use crate::program::{Binary, Compare, Element, Member, Op, Unary};
+use crate::program::{Binary, Compare, Dispatch, Element, Member, Op, Type as Static, Unary};
 
 impl Lower<'_, '_> {
     /// Lowers the operation at which the walk stands.
@@ -273,7 +273,7 @@ impl Lower<'_, '_> {
     fn element_type(&self, depth: usize) -> Type {
         let types = &self.walk.stack;
         match types[types.len() - 1 - depth] {
-            crate::program::Type::Array(element) => element.stored(),
+            Static::Array(element) => element.stored(),
             other => unreachable!("the verifier has seen an array where there is {other:?}"),
         }
     }
@@ -303,6 +303,15 @@ impl Lower<'_, '_> {
 
     // ---- calls ----
 
+    /// The one method that a call finds with the receiver at a depth below the top.
+    fn only_target(&self, depth: usize, dispatch: Dispatch) -> Option<MethodId> {
+        let types = &self.walk.stack;
+        match types[types.len() - 1 - depth] {
+            Static::Class(class) => self.cx.program.only_target(class, dispatch),
+            _ => None,
+        }
+    }
+
     fn call(&mut self, op: &Op) {
         let program = self.cx.program;
         let (count, has_receiver, result, opcode, payload) = match op {
@@ -316,9 +325,13 @@ impl Lower<'_, '_> {
             }
             Op::Virtual(dispatch) | Op::Interface(dispatch) => {
                 let shape = program.shape(*dispatch);
-                let is_virtual = matches!(op, Op::Virtual(_));
-                let opcode = if is_virtual { Opcode::CallVirtual } else { Opcode::CallInterface };
-                (shape.params.len() + 1, true, shape.result, opcode, Payload::Dispatch(*dispatch))
+                let count = shape.params.len() + 1;
+                let (opcode, payload) = match (self.only_target(count - 1, *dispatch), op) {
+                    (Some(target), _) => (Opcode::Call, Payload::Method(target)),
+                    (None, Op::Virtual(_)) => (Opcode::CallVirtual, Payload::Dispatch(*dispatch)),
+                    (None, _) => (Opcode::CallInterface, Payload::Dispatch(*dispatch)),
+                };
+                (count, true, shape.result, opcode, payload)
             }
             _ => unreachable!("the other operations call nothing"),
         };
