@@ -1,9 +1,9 @@
 //! Laws of integers as questions for a solver, in SMT-LIB's logic of bit vectors: are there values for which the two sides
 //! differ?
 //!
-//! Solvers make circuits of divisions, and get lost in them. So they are also asked with an unsigned quotient that is
-//! *any* function of its operands with a few properties of the real one; what holds for all such functions holds for it. Signed
-//! quotients and remainders are made of it, as they are defined.
+//! Solvers make circuits of divisions, and get lost in them. So they are also asked with an unsigned quotient, or with it and an
+//! unsigned remainder, that are *any* functions of their operands with a few properties of the real ones; what holds for all such
+//! functions holds for them. Signed quotients and remainders are made of these, as they are defined.
 
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -28,6 +28,8 @@ pub(super) fn typings(rule: &Rule) -> Vec<Vec<Type>> {
 pub(super) enum Meaning {
     /// Divisions are divisions.
     Exact,
+    /// An unsigned quotient is any function, and so is a remainder; no product connects them.
+    Orders,
     /// An unsigned quotient is any function; a signed remainder is one of the magnitudes.
     Magnitudes,
     /// The same; a signed remainder is what a product with the quotient leaves.
@@ -41,7 +43,7 @@ pub(super) fn meanings(rule: &Rule) -> &'static [Meaning] {
     let is_power = rule.conditions.iter().any(|condition| matches!(condition, Condition::Pow2(_)));
     match divisors.is_empty() || is_power {
         true => &[Meaning::Exact],
-        false => &[Meaning::Exact, Meaning::Magnitudes, Meaning::Products],
+        false => &[Meaning::Orders, Meaning::Exact, Meaning::Magnitudes, Meaning::Products],
     }
 }
 
@@ -84,7 +86,7 @@ fn question(rule: &Rule, types: &[Type], meaning: Meaning, known: Option<(usize,
             _ => writeln!(script, "(declare-const {name} (_ BitVec {width}))"),
         };
     }
-    let writer = Writer { rule, types, meaning, quotients: RefCell::default() };
+    let writer = Writer { rule, types, meaning, divisions: RefCell::default() };
     let mut divisors = Vec::new();
     find_divisors(&rule.left, &mut divisors);
     for condition in &rule.conditions {
@@ -115,49 +117,81 @@ fn find_divisors<'t>(term: &'t Term, found: &mut Vec<&'t Term>) {
     }
 }
 
-/// An unsigned quotient as text: its operands and their width.
-type Quotient = (String, String, u32);
+/// An unsigned division that is any function, as text.
+#[derive(Clone, PartialEq, Eq)]
+struct Division {
+    /// `udiv` or `urem`.
+    function: &'static str,
+    x: String,
+    y: String,
+    width: u32,
+}
+
+impl Division {
+    fn name(&self) -> String {
+        format!("{}{}", self.function, self.width)
+    }
+
+    fn declaration(&self) -> String {
+        format!("(declare-fun {} ({1} {1}) {1})\n", self.name(), format_args!("(_ BitVec {})", self.width))
+    }
+
+    fn text(&self) -> String {
+        format!("({} {} {})", self.name(), self.x, self.y)
+    }
+}
 
 struct Writer<'r> {
     rule: &'r Rule,
     types: &'r [Type],
     meaning: Meaning,
-    /// Those that there are, if they are any function.
-    quotients: RefCell<Vec<Quotient>>,
+    /// Those that there are, if they are any functions.
+    divisions: RefCell<Vec<Division>>,
 }
 
 impl Writer<'_> {
-    /// The functions that quotients are.
+    /// The functions that divisions are.
     fn functions(&self) -> String {
-        let mut widths: Vec<u32> = self.quotients.borrow().iter().map(|(_, _, width)| *width).collect();
-        widths.sort_unstable();
-        widths.dedup();
-        let bits = |width: u32| format!("(_ BitVec {width})");
-        let declare = |width: u32| format!("(declare-fun udiv{width} ({0} {0}) {0})\n", bits(width));
-        widths.into_iter().map(declare).collect()
+        let mut declarations: Vec<String> =
+            self.divisions.borrow().iter().map(Division::declaration).collect();
+        declarations.sort_unstable();
+        declarations.dedup();
+        declarations.concat()
     }
 
-    /// What is true of quotients: what they leave is less than the divisor, and less divided by more is nothing.
+    /// What is true of all divisions but those by zero.
     fn properties(&self) -> String {
-        let mut text = String::new();
-        for (x, y, width) in self.quotients.borrow().iter() {
-            let (zero, q) = (format!("(_ bv0 {width})"), format!("(udiv{width} {x} {y})"));
-            let rest = format!("(bvult (bvsub {x} (bvmul {q} {y})) {y})");
-            let _ = writeln!(
-                text,
-                "(assert (or (= {y} {zero}) (and (bvule {q} {x}) {rest} (=> (bvult {x} {y}) (= {q} {zero})))))"
-            );
+        let property = |division: &Division| {
+            let holds = self.property(division);
+            format!("(assert (or (= {} (_ bv0 {})) (and {holds})))\n", division.y, division.width)
+        };
+        self.divisions.borrow().iter().map(property).collect()
+    }
+
+    /// Less divided by more is nothing and leaves all, equals are one and leave nothing, what is left is less than the divisor.
+    fn property(&self, division: &Division) -> String {
+        let Division { function, x, y, width } = division;
+        let (zero, result) = (format!("(_ bv0 {width})"), division.text());
+        let rest = format!("(bvult (bvsub {x} (bvmul {result} {y})) {y})");
+        match (*function, self.meaning) {
+            ("urem", _) => format!(
+                "(bvult {result} {y}) (bvule {result} {x}) (=> (bvult {x} {y}) (= {result} {x})) (=> (= {x} {y}) (= {result} {zero}))"
+            ),
+            (_, Meaning::Orders) => format!(
+                "(bvule {result} {x}) (=> (bvult {x} {y}) (= {result} {zero})) (=> (= {x} {y}) (= {result} (_ bv1 {width})))"
+            ),
+            _ => format!("(bvule {result} {x}) {rest} (=> (bvult {x} {y}) (= {result} {zero}))"),
+        }
+    }
+
+    fn any_function(&self, function: &'static str, width: u32, x: &str, y: &str) -> String {
+        let division = Division { function, x: x.to_string(), y: y.to_string(), width };
+        let text = division.text();
+        let mut divisions = self.divisions.borrow_mut();
+        if !divisions.contains(&division) {
+            divisions.push(division);
         }
         text
-    }
-
-    fn quotient(&self, width: u32, x: &str, y: &str) -> String {
-        let quotient = (x.to_string(), y.to_string(), width);
-        let mut quotients = self.quotients.borrow_mut();
-        if !quotients.contains(&quotient) {
-            quotients.push(quotient);
-        }
-        format!("(udiv{width} {x} {y})")
     }
 
     /// A division by any function.
@@ -166,10 +200,11 @@ impl Writer<'_> {
         let magnitude = |x: &str| format!("(ite {} (bvneg {x}) {x})", is_negative(x));
         let rest = |quotient: &str, x: &str, y: &str| format!("(bvsub {x} (bvmul {quotient} {y}))");
         match (opcode, self.meaning) {
-            (Opcode::UDiv, _) => self.quotient(width, x, y),
-            (Opcode::URem, _) => rest(&self.quotient(width, x, y), x, y),
+            (Opcode::UDiv, _) => self.any_function("udiv", width, x, y),
+            (Opcode::URem, Meaning::Orders) => self.any_function("urem", width, x, y),
+            (Opcode::URem, _) => rest(&self.any_function("udiv", width, x, y), x, y),
             (Opcode::SDiv, _) => {
-                let quotient = self.quotient(width, &magnitude(x), &magnitude(y));
+                let quotient = self.any_function("udiv", width, &magnitude(x), &magnitude(y));
                 format!("(ite (= {} {}) {quotient} (bvneg {quotient}))", is_negative(x), is_negative(y))
             }
             (_, Meaning::Products) => rest(&self.division(Opcode::SDiv, width, x, y), x, y),
@@ -211,7 +246,11 @@ impl Writer<'_> {
             Kind::Literal(literal) => format!("(_ bv{} {width})", literal.bits(width)),
             Kind::Op(opcode, terms) => {
                 let operands: Vec<String> = terms.iter().map(|term| self.term(term)).collect();
-                match opcode.has(Properties::ROOT_UNLESS_PROVEN) && self.meaning != Meaning::Exact {
+                // What divides by a literal divides by the width: a power of two, and no circuit worth the name.
+                let is_division = || {
+                    opcode.has(Properties::ROOT_UNLESS_PROVEN) && !matches!(terms[1].kind, Kind::Literal(_))
+                };
+                match self.meaning != Meaning::Exact && is_division() {
                     true => self.division(*opcode, width, &operands[0], &operands[1]),
                     false => operation(*opcode, width, self.types[terms[0].ty].bits(), &operands),
                 }
