@@ -13,17 +13,46 @@ use crate::kernels::{is_fresh, output_directory};
 
 /// A C compiler's optimised native code.
 struct Native {
-    compiler: &'static str,
-    name: &'static str,
+    compiler: &'static Compiler,
+    is_vectorised: bool,
 }
 
-/// The C compilers that are looked for, best known first, and what their code is called.
-const COMPILERS: &[(&str, &str)] = &[("clang", "clang -O2"), ("clang-19", "clang -O2"), ("gcc", "gcc -O2")];
+/// A C compiler that is looked for.
+struct Compiler {
+    command: &'static str,
+    /// What its code is called, as it comes and without vectors.
+    name: &'static str,
+    scalar_name: &'static str,
+    /// What keeps it from using vectors.
+    scalar: &'static [&'static str],
+}
 
-/// The native peer of this machine, if there is one.
-pub(crate) fn native() -> Option<Box<dyn Engine>> {
-    let (compiler, name) = COMPILERS.iter().find(|(compiler, _)| answers(compiler, &["--version"]))?;
-    Some(Box::new(Native { compiler, name }))
+/// What clang's code without vectors is called in goals.
+pub(crate) const CLANG_SCALAR: &str = "clang -O2 scalar";
+
+const fn clang(command: &'static str) -> Compiler {
+    let scalar = &["-fno-vectorize", "-fno-slp-vectorize"];
+    Compiler { command, name: "clang -O2", scalar_name: CLANG_SCALAR, scalar }
+}
+
+/// The C compilers that are looked for, best known first.
+const COMPILERS: &[Compiler] = &[
+    clang("clang"),
+    clang("clang-19"),
+    Compiler {
+        command: "gcc",
+        name: "gcc -O2",
+        scalar_name: "gcc -O2 scalar",
+        scalar: &["-fno-tree-vectorize"],
+    },
+];
+
+/// The native peers of this machine, if there is a compiler: its code with vectors, and without.
+pub(crate) fn native() -> Vec<Box<dyn Engine>> {
+    let compiler = COMPILERS.iter().find(|compiler| answers(compiler.command, &["--version"]));
+    let both = |compiler| [true, false].map(|is_vectorised| Native { compiler, is_vectorised });
+    let engines = compiler.into_iter().flat_map(both);
+    engines.map(|native| Box::new(native) as Box<dyn Engine>).collect()
 }
 
 /// Whether `program arguments` can be started and succeeds.
@@ -34,16 +63,22 @@ pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
 
 impl Engine for Native {
     fn name(&self) -> &str {
-        self.name
+        if self.is_vectorised { self.compiler.name } else { self.compiler.scalar_name }
     }
 
     fn policy(&self) -> &str {
-        "native code of the same C, vectorised where the compiler can: no checks, no masking, no polls"
+        match self.is_vectorised {
+            true => {
+                "native code of the same C, vectorised where the compiler can: no checks, no masking, no polls"
+            }
+            false => "the same, not vectorised",
+        }
     }
 
     fn instantiate(&self, program: &Program) -> Result<Option<Box<dyn Instance>>> {
         let Some(source) = &program.native else { return Ok(None) };
-        let binary = output_directory()?.join(format!("{}.{}", program.name, self.compiler));
+        let extension = self.name().replace(' ', "");
+        let binary = output_directory()?.join(format!("{}.{extension}", program.name));
         if !is_fresh(&binary, &source.inputs) || !is_fresh(&binary, std::slice::from_ref(&source.main)) {
             self.build(source, &binary)?;
         }
@@ -53,15 +88,14 @@ impl Engine for Native {
 
 impl Native {
     fn build(&self, source: &NativeSource, binary: &Path) -> Result<()> {
-        let mut command = Command::new(self.compiler);
+        let compiler = self.compiler.command;
+        let mut command = Command::new(compiler);
         command.args(["-std=gnu11", "-O2", "-w", "-fno-math-errno", "-ffp-contract=off"]);
+        command.args(if self.is_vectorised { &[] } else { self.compiler.scalar });
         command.args(&source.arguments).arg(&source.main).arg("-o").arg(binary).arg("-lm");
-        let status = command.status().map_err(|error| Failure::because(self.compiler, error))?;
+        let status = command.status().map_err(|error| Failure::because(compiler, error))?;
         if !status.success() {
-            return Err(Failure::because(
-                format!("{} cannot build {}", self.compiler, binary.display()),
-                status,
-            ));
+            return Err(Failure::because(format!("{compiler} cannot build {}", binary.display()), status));
         }
         Ok(())
     }

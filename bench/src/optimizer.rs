@@ -19,6 +19,7 @@ use dagwood_wasm::{Lowering, Module, Options as LoweringOptions};
 
 use self::passes::Passes;
 use crate::Options;
+use crate::child::CLANG_SCALAR;
 use crate::dagwood::Dagwood;
 use crate::engine::{Engine, Failure, Program, Result, timed};
 use crate::programs::selected;
@@ -38,6 +39,7 @@ const GOALS: &[Goal] = &[
     Goal { kind: Kind::Run, engine: QUICK_NAME, base: PEER, target: Target::AtMost(1.0) },
     Goal { kind: Kind::Run, engine: WARM_NAME, base: PEER, target: Target::AtMost(0.9) },
     Goal { kind: Kind::Run, engine: WARM_NAME, base: EVERY_ROW_NAME, target: Target::AtMost(1.01) },
+    Goal { kind: Kind::Run, engine: WARM_NAME, base: CLANG_SCALAR, target: Target::AtMost(1.15) },
     Goal { kind: Kind::Compile, engine: WARM_NAME, base: PEER, target: Target::AtMost(1.0) },
     Goal { kind: Kind::Compile, engine: WARM_NAME, base: "none", target: Target::AtMost(2.0) },
 ];
