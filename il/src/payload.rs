@@ -1,5 +1,7 @@
 //! What nodes say besides their operands.
 
+use std::fmt;
+
 use crate::method::{Block, FrameInfo, GuardInfo, Local, Slot, SwitchTable, VirtualInfo, WideConst};
 use crate::module::{ClassId, MethodId, NativeId, SignatureId, SymbolId};
 use crate::raise::RaiseKind;
@@ -153,6 +155,8 @@ pub struct GuardData<'a> {
 }
 
 /// A fact about the running program that may stop being true.
+///
+/// As text it is the rest of a sentence that begins with "that": `method3 is not redefined`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Assumption {
     /// No loaded class extends the class.
@@ -165,4 +169,16 @@ pub enum Assumption {
     NotRedefined(MethodId),
     /// The frontend's own condition of this number.
     Custom(u32),
+}
+
+impl fmt::Display for Assumption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Assumption::NotExtended(class) => write!(f, "{class} is not extended"),
+            Assumption::NotOverridden(class, slot) => write!(f, "slot {slot} of {class} is not overridden"),
+            Assumption::NotWritten(symbol) => write!(f, "{symbol} is not written"),
+            Assumption::NotRedefined(method) => write!(f, "{method} is not redefined"),
+            Assumption::Custom(number) => write!(f, "the frontend's condition {number} holds"),
+        }
+    }
 }

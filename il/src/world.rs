@@ -101,6 +101,16 @@ pub trait World {
     fn body(&self, method: MethodId) -> Answer<Option<ContentKey>>;
 }
 
+impl<W: World + ?Sized> World for &W {
+    fn has_happened(&self, question: Question) -> Answer<bool> {
+        (**self).has_happened(question)
+    }
+
+    fn body(&self, method: MethodId) -> Answer<Option<ContentKey>> {
+        (**self).body(method)
+    }
+}
+
 /// A program of which everything is known: the classes of a module are all there will be. Nothing is assumed.
 #[derive(Clone, Debug)]
 pub struct ClosedWorld<'m> {

@@ -4,9 +4,7 @@ use std::rc::Rc;
 
 use dagwood_il::edit::{Applied, Edits};
 use dagwood_il::profile::MethodProfile;
-use dagwood_il::{
-    Assumption, Block, Bump, Cfg, Dominators, Frequency, Loops, Method, MethodId, Module, World,
-};
+use dagwood_il::{Block, Bump, Cfg, Dominators, Frequency, Loops, Method, MethodId, Module, World};
 
 use crate::analysis::{Analysis, Cache};
 use crate::demand::{Demand, Gain};
@@ -96,7 +94,7 @@ impl<'c> PassCx<'c> {
         self.request.module
     }
 
-    /// The running program, as far as it may be known. Whoever made the [`Request`] sees to it that asking records.
+    /// The running program, as far as it may be known. Asking records: what an answer assumes is in the report.
     pub fn world(&self) -> &dyn World {
         self.request.world
     }
@@ -106,12 +104,10 @@ impl<'c> PassCx<'c> {
         self.request.profile
     }
 
-    /// A callee's body, in `arena`, with what must stay true for it to be that; none if it may not be looked at. The world is asked first.
-    pub fn callee<'a>(&self, callee: MethodId, arena: &'a Bump) -> Option<(Method<'a>, Option<Assumption>)> {
-        let answer = self.request.world.body(callee);
-        answer.value?;
-        let body = self.request.callees.body(callee, arena)?;
-        Some((body, answer.assumption))
+    /// A callee's body, in `arena`; none if it may not be looked at. The world is asked first.
+    pub fn callee<'a>(&self, callee: MethodId, arena: &'a Bump) -> Option<Method<'a>> {
+        self.world().body(callee).value?;
+        self.request.callees.body(callee, arena)
     }
 
     /// How many nodes a callee's body has at least, if that can be guessed without building it.

@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dagwood_il::profile::MethodProfile;
 use dagwood_il::verify::{VerifyError, verify};
+use dagwood_il::world::{Recorder, Replay};
 use dagwood_il::{Method, Module, World};
 
 use crate::cx::{Made, PassCx, State};
@@ -78,8 +79,7 @@ pub struct Options {
 pub struct Request<'r> {
     /// The declarations.
     pub module: &'r Module,
-    /// The running program, as far as it may be known. Whoever installs what comes out must have seen what was asked: see
-    /// [`Recorder`](dagwood_il::world::Recorder).
+    /// The running program, as far as it may be known. Whoever installs what comes out must see to what was [`asked`](Report::asked).
     pub world: &'r dyn World,
     /// What was observed of the method.
     pub profile: Option<&'r MethodProfile>,
@@ -107,6 +107,9 @@ pub struct Report {
     pub remarks: Vec<Remark>,
     /// How many rewrites were asked for; some of them may have been denied.
     pub rewrites: u64,
+    /// What the world was asked, and answered. The method holds while what that [assumes](Replay::assumptions) does, whether or not
+    /// an answer was used.
+    pub asked: Replay,
 }
 
 /// A pass that is about to run, or has just run.
@@ -187,6 +190,8 @@ pub fn optimize(
     method: &mut Method<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Report, Fault> {
+    let world = Recorder::new(request.world);
+    let request = &Request { world: &world, ..*request };
     let strategy = request.strategy;
     let nodes = method.node_count() as u64;
     let allowed = strategy.work_per_node.saturating_mul(nodes).saturating_add(BASE_WORK);
@@ -219,7 +224,8 @@ pub fn optimize(
     }
     manager.deny_if(Skip::Rounds, |_, _| true);
     manager.ledger.work = manager.state.work;
-    Ok(Report { ledger: manager.ledger, remarks: manager.state.remarks, rewrites: manager.state.rewrites })
+    let Manager { ledger, state, .. } = manager;
+    Ok(Report { ledger, remarks: state.remarks, rewrites: state.rewrites, asked: world.finish() })
 }
 
 /// When a pass last ran.

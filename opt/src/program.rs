@@ -76,9 +76,11 @@ pub fn closed_world<'m>(
 
 #[cfg(test)]
 mod tests {
-    use dagwood_il::text;
+    use dagwood_il::{Assumption, text};
 
     use super::*;
+    use crate::manager::{Options, Request, optimize};
+    use crate::strategy::WARM;
 
     #[test]
     fn bodies_of_text_are_there_as_often_as_they_are_asked_for() {
@@ -102,5 +104,57 @@ mod tests {
         }
         assert!(world.body(f).value.is_some() && world.body(g).value.is_none());
         assert!(NothingKnown.body(f).value.is_none() && NoCallees.body(f, &arena).is_none());
+    }
+
+    /// Methods may be looked at, until they are redefined.
+    struct Open;
+
+    impl World for Open {
+        fn has_happened(&self, question: Question) -> Answer<bool> {
+            Answer::to(question, false)
+        }
+
+        fn body(&self, method: MethodId) -> Answer<Option<ContentKey>> {
+            let assumption = Some(Assumption::NotRedefined(method));
+            Answer { value: Some(ContentKey(0)), assumption }
+        }
+    }
+
+    #[test]
+    fn what_was_asked_is_in_the_report_and_assumed_whether_or_not_it_was_used() {
+        let source = "method @used () -> () {
+b0:
+  return
+}
+method @unused () -> () {
+b0:
+  goto b1
+b1:
+  poll
+  goto b1
+}
+method @f () -> () {
+b0:
+  call @used()
+  call @unused()
+  return
+}
+";
+        let arena = Bump::new();
+        let parsed = text::parse(source, &arena).expect("valid");
+        let module = &parsed.module;
+        let callees = TextCallees::new(source, &parsed).expect("the same source");
+        let closed = closed_world(module, source.as_bytes(), module.methods.keys());
+        let options = Options::default();
+        let worlds: [(&dyn World, usize, bool); 3] =
+            [(&Open, 2, false), (&closed, 0, false), (&NothingKnown, 0, true)];
+        for (world, assumptions, is_called) in worlds {
+            let mut method = callees.body(parsed.bodies[2].method.id(), &arena).expect("it is there");
+            let request = Request { world, callees: &callees, ..Request::new(module, WARM, &options) };
+            let report = optimize(&request, &mut method, &mut ()).expect("it is well-formed");
+            assert_eq!(report.asked.assumptions().len(), assumptions);
+            let text = text::print_method(module, &method);
+            assert!(text.contains("@unused(") && text.contains("@used(") == is_called, "{text}");
+        }
     }
 }

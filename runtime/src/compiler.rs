@@ -1,12 +1,16 @@
 //! The pipeline, from top to bottom: a frontend's body becomes an artifact.
 //!
 //! ```text
-//!   Bodies::build ──► verify ──► strategy ──► codegen ──► Artifact
+//!   Bodies::build ──► verify ──► strategy ──► codegen ──► Compiled: an Artifact, and what it assumes
 //! ```
 //!
 //! This is the one file that knows the optimizer and the code generator both. A [`Compiler`] belongs to one thread and is
 //! reused from method to method; what it makes depends on its input alone, so any number of threads makes the same code.
+//!
+//! *Guarantees.* What passes were told of the running program that may change is with the artifact, and nobody gets at the artifact
+//! past it: so no code is installed that nobody would take back.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +20,10 @@ use dagwood_codegen::{Artifact, CompileError, Target};
 use dagwood_il::profile::MethodProfile;
 use dagwood_il::verify::{VerifyError, verify};
 use dagwood_il::world::{Answer, ContentKey, Question};
-use dagwood_il::{Method, MethodId, Module, World};
+use dagwood_il::{Assumption, Method, MethodId, Module, World};
 use dagwood_opt::{Callees, Fault, NothingKnown, Request, Strategy, optimize};
+
+use crate::install::InstallError;
 
 /// Where the bodies of methods come from: a frontend, asked from any thread.
 pub trait Bodies: Sync {
@@ -32,8 +38,8 @@ pub trait Bodies: Sync {
     /// looked at is among it.
     ///
     /// An answer without an assumption holds for as long as there is code: a body that may be looked at is the method's whenever
-    /// it is compiled, because callers that were compiled hold copies of it. On an answer that may change nothing is built: code is
-    /// not taken back when one does.
+    /// it is compiled, because callers that were compiled hold copies of it. What is built on one that may change says so
+    /// ([`Compiled`]); a [`Jit`](crate::jit::Jit) builds nothing on those ([`Settled`]), because it does not take code back.
     fn world(&self) -> &dyn World {
         &NothingKnown
     }
@@ -69,17 +75,35 @@ impl Callees for Asked<'_> {
     }
 }
 
-/// The frontend's world, without answers that may change.
-struct Settled<'b>(&'b dyn World);
+/// Bodies, without answers of their world that may change: what is built on the others holds for good.
+pub struct Settled<'b>(pub &'b dyn Bodies);
+
+impl Bodies for Settled<'_> {
+    fn build<'a>(&self, method: MethodId, arena: &'a Bump) -> Result<Method<'a>, BodyError> {
+        self.0.build(method, arena)
+    }
+
+    fn world(&self) -> &dyn World {
+        self
+    }
+
+    fn least_size(&self, method: MethodId) -> Option<u64> {
+        self.0.least_size(method)
+    }
+
+    fn profile(&self, method: MethodId) -> Option<&MethodProfile> {
+        self.0.profile(method)
+    }
+}
 
 impl World for Settled<'_> {
     fn has_happened(&self, question: Question) -> Answer<bool> {
-        let answer = self.0.has_happened(question);
+        let answer = self.0.world().has_happened(question);
         if answer.assumption.is_none() { answer } else { Answer::settled(true) }
     }
 
     fn body(&self, method: MethodId) -> Answer<Option<ContentKey>> {
-        let answer = self.0.body(method);
+        let answer = self.0.world().body(method);
         if answer.assumption.is_none() { answer } else { Answer::settled(None) }
     }
 }
@@ -160,6 +184,33 @@ impl Error for CompileFailure {
     }
 }
 
+/// A method's artifact and what it assumes of the running program. Only what assumes nothing can be had out of it, and installed:
+/// there is nobody yet to register an assumption with, who would take the code back once it is broken.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    artifact: Artifact,
+    assumes: BTreeSet<Assumption>,
+}
+
+impl Compiled {
+    /// What was built on, or might have been, and may stop being so.
+    pub fn assumes(&self) -> &BTreeSet<Assumption> {
+        &self.assumes
+    }
+
+    /// The artifact, which holds for good.
+    ///
+    /// # Errors
+    ///
+    /// If it assumes something.
+    pub fn settled(self) -> Result<Artifact, InstallError> {
+        match self.assumes.first() {
+            None => Ok(self.artifact),
+            Some(assumption) => Err(InstallError::Unregistered { assumption: *assumption }),
+        }
+    }
+}
+
 /// Compiles methods, one after the other, on one thread.
 pub struct Compiler {
     codegen: dagwood_codegen::Compiler,
@@ -191,7 +242,7 @@ impl Compiler {
         module: &Module,
         id: MethodId,
         bodies: &dyn Bodies,
-    ) -> Result<Artifact, CompileFailure> {
+    ) -> Result<Compiled, CompileFailure> {
         self.arena.reset();
         if module.methods.get(id).is_none() {
             return Err(CompileFailure::Undeclared);
@@ -206,7 +257,7 @@ impl Compiler {
             verify(module, &method).map_err(CompileFailure::Verify)?;
         }
         let request = Request {
-            world: &Settled(bodies.world()),
+            world: bodies.world(),
             profile: bodies.profile(id),
             callees: &Asked { bodies, module, is_verified },
             ..Request::new(module, self.strategy, &self.optimizer)
@@ -216,7 +267,8 @@ impl Compiler {
         if let Some(limit) = &mut self.optimizer.rewrite_limit {
             *limit = limit.saturating_sub(report.rewrites);
         }
-        self.codegen.compile(module, &method).map_err(CompileFailure::Codegen)
+        let artifact = self.codegen.compile(module, &method).map_err(CompileFailure::Codegen)?;
+        Ok(Compiled { artifact, assumes: report.asked.assumptions() })
     }
 }
 
@@ -224,7 +276,7 @@ impl Compiler {
 mod tests {
     use dagwood_codegen::Features;
     use dagwood_il::entity::Entity;
-    use dagwood_il::{Assumption, Builder, Folding, Opcode, Payload, Type};
+    use dagwood_il::{Builder, Folding, Opcode, Payload, Type};
 
     use super::*;
 
@@ -293,15 +345,25 @@ mod tests {
     }
 
     #[test]
-    fn callees_come_in_unless_they_may_be_redefined() {
+    fn callees_come_in_and_what_may_be_redefined_is_assumed_not_to_be() {
         let mut module = Module::new();
         let [caller, callee] = ["caller", "callee"].map(|name| module.declare_method(name, &[], &[]));
         let target = Target::new(Features::Baseline, dagwood_codegen::Verify::On).expect("a known machine");
         let mut compiler = Compiler::new(Arc::new(target), dagwood_opt::WARM, Verify::On);
-        for (assumption, calls) in [(None, 0), (Some(Assumption::NotRedefined(callee)), 1)] {
-            let open = Open { module: &module, assumption };
-            let artifact = compiler.compile(&module, caller, &open).expect("it is well-formed");
-            assert_eq!(artifact.calls.len(), calls);
+        let assumption = Assumption::NotRedefined(callee);
+        for (known, settled_calls) in [(None, 0), (Some(assumption), 1)] {
+            let open = Open { module: &module, assumption: known };
+            let compiled = compiler.compile(&module, caller, &open).expect("it is well-formed");
+            assert!(compiled.assumes().iter().copied().eq(known));
+            match compiled.settled() {
+                Ok(artifact) => assert!(known.is_none() && artifact.calls.is_empty()),
+                Err(error) => {
+                    assert_eq!(error, InstallError::Unregistered { assumption });
+                    assert!(error.to_string().contains("method1 is not redefined"), "{error}");
+                }
+            }
+            let compiled = compiler.compile(&module, caller, &Settled(&open)).expect("it is well-formed");
+            assert_eq!(compiled.settled().expect("it assumes nothing").calls.len(), settled_calls);
         }
     }
 

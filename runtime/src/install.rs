@@ -21,7 +21,7 @@ use dagwood_codegen::{Artifact, Call, FrameState, Reloc, RelocKind, RelocTarget,
 use dagwood_codespace::{
     CallForm, CodeBuf, CodeWriter, Error, HotEdge, Lane, Layout, PAGE, Patching, Slot, WINDOW_MAX,
 };
-use dagwood_il::MethodId;
+use dagwood_il::{Assumption, MethodId};
 
 use crate::body::{Body, Located, Outgoing};
 use crate::code::{CodeTable, Owner};
@@ -52,6 +52,11 @@ pub enum InstallError {
         /// Its address.
         address: usize,
     },
+    /// The code assumes something that may change, and nobody would take it back then.
+    Unregistered {
+        /// What it assumes.
+        assumption: Assumption,
+    },
     /// The artifact contradicts itself, which is the code generator's fault.
     Malformed {
         /// What is wrong.
@@ -68,6 +73,9 @@ impl fmt::Display for InstallError {
             }
             InstallError::OutOfReach { target, address } => {
                 write!(f, "code refers to {target:?} at {address:#x}, which is too far away")
+            }
+            InstallError::Unregistered { assumption } => {
+                write!(f, "code assumes that {assumption}, and is not taken back when that ends")
             }
             InstallError::Malformed { what } => write!(f, "malformed artifact: {what}"),
         }

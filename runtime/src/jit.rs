@@ -34,7 +34,7 @@ use dagwood_opt::Strategy;
 
 use crate::classes::Classes;
 use crate::code::{CodeTable, InstallError};
-use crate::compiler::{Bodies, CompileFailure, Compiler, Verify};
+use crate::compiler::{Bodies, CompileFailure, Compiled, Compiler, Settled, Verify};
 use crate::context::Context;
 use crate::entry::Entry;
 use crate::helpers;
@@ -435,7 +435,7 @@ impl Jit {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(method) = methods.get(index) else { return done };
-                done.push((index, compiler.compile(&self.module, *method, bodies)));
+                done.push((index, compiler.compile(&self.module, *method, &Settled(bodies))));
             }
         };
         let threads = match self.options.optimizer.rewrite_limit {
@@ -454,9 +454,10 @@ impl Jit {
             })
         };
         done.sort_unstable_by_key(|(index, _)| *index);
-        let artifact = |(index, result): (usize, Result<Artifact, CompileFailure>)| {
+        let artifact = |(index, result): (usize, Result<Compiled, CompileFailure>)| {
             let method = methods[index];
-            result.map_err(|failure| JitError::Method { name: self.name(method), method, failure })
+            let failed = |failure| JitError::Method { name: self.name(method), method, failure };
+            result.map_err(failed)?.settled().map_err(|error| self.not_installed(method, error))
         };
         done.into_iter().map(artifact).collect()
     }

@@ -262,7 +262,7 @@ fn look<'a>(
     {
         return Err(Obstacle::Large(least));
     }
-    let (mut body, _) = cx.callee(id, arena).ok_or(Obstacle::Unknown)?;
+    let mut body = cx.callee(id, arena).ok_or(Obstacle::Unknown)?;
     if !cx.spend(2 * body.node_count() as u64) {
         return Err(Obstacle::Budget(body.node_count() as u64));
     }
