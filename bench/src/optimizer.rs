@@ -7,6 +7,7 @@
 
 mod growth;
 mod passes;
+mod plot;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //!
 //! A method of each size is the same piece over and over: a loop over memory with a check, a branch and sums that the
 //! next piece uses. The exponent is that of the line that fits the logarithms best; times are minima of several runs.
+//! The curves are drawn into `target/bench/growth.svg`; `docs/growth.svg` is a copy of one.
 
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use dagwood_il::{
 use dagwood_opt::{Options as Optimization, Request, WARM, optimize};
 
 use super::compiler;
+use super::plot::{Curve, plot};
 use crate::Options;
 use crate::engine::{Failure, Result, timed};
+use crate::kernels::output_directory;
 use crate::report::{Report, Table, Target, progress};
 
 const SIZES: [usize; 7] = [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000];
@@ -38,10 +41,23 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
     }
     progress("");
     report.sections.push(table.to_string());
+    draw(&optimizing, &generating)?;
     let at_most = Some(Target::AtMost(1.1));
     report.conclude("exponent of the optimizer's time in nodes".into(), exponent(&optimizing), "", at_most);
     report.conclude("exponent of codegen's time in nodes".into(), exponent(&generating), "", None);
     Ok(())
+}
+
+/// Draws both curves beside what would be in proportion.
+fn draw(optimizing: &[(f64, f64)], generating: &[(f64, f64)]) -> Result<()> {
+    let title = "Time of compiling one method at warm; dashed: in proportion to its size";
+    let curves = [
+        Curve { name: "optimizer", points: optimizing },
+        Curve { name: "code generation", points: generating },
+    ];
+    let path = output_directory()?.join("growth.svg");
+    std::fs::write(&path, plot(title, "nodes of the method", &curves))
+        .map_err(|error| Failure::because(path.display(), error))
 }
 
 /// The nodes of a method of about this size, and the least times of optimizing it and of making machine code of it.
