@@ -53,8 +53,8 @@ fn files_are_checked_and_the_engines_compared() {
     assert_eq!(
         lines,
         format!(
-            "{LISTS}: a valid Olive program of 3 classes with 9 methods; both engines agree about 1 call\n\
-             {shapes}: a valid Olive program of 7 classes with 11 methods; both engines agree about 1 call\n"
+            "{LISTS}: a valid Olive program of 3 classes with 10 methods; both engines agree about 1 call\n\
+             {shapes}: a valid Olive program of 7 classes with 14 methods; both engines agree about 1 call\n"
         )
     );
     let wrong = file("wrong.olive", "class A {\n  method f() int { load x return }\n}\n");

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use dagwood_il::{Bump, Folding};
 use dagwood_olive::engine::{Ended, Limits, Native, run_bytecode, run_il};
+use dagwood_olive::host::Value;
+use dagwood_olive::observe::Observed;
 use dagwood_olive::{Lowering, Program};
 use dagwood_opt::STRATEGIES;
 use dagwood_runtime::heap::Collect;
@@ -27,6 +29,34 @@ fn programs() -> Vec<(String, String)> {
 fn expected(source: &str) -> String {
     let lines = source.lines().filter_map(|line| line.strip_prefix(";= "));
     lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// What `Main.run` is given, by which benchmarks say how much is to be done.
+const WORK: i32 = 9;
+
+#[test]
+fn programs_do_the_same_work_in_every_engine() {
+    for (name, source) in programs() {
+        let program = Program::read(&source).unwrap_or_else(|error| panic!("{name}:{error}"));
+        let run = program.find_method("Main.run").expect("a program has a `Main.run`");
+        let (args, limits) = ([Value::Int(WORK)], Limits::default());
+        let mut observed = Observed::new(&program);
+        let expected = run_bytecode(&program, run, &args, limits, Some(&mut observed), &mut Vec::new());
+        assert!(matches!(expected, Ended::Returned(Some(Value::Long(_)))), "{name}: {expected}");
+        let profile = observed.snapshot(&program);
+        let lowering = Lowering::new(&program, Folding::On);
+        let ended = run_il(&lowering, run, &args, limits, &mut Vec::new());
+        assert_eq!(expected.agrees(&ended), Some(true), "{name}: {ended}");
+        for strategy in STRATEGIES {
+            let options = Options { strategy, ..Options::default() };
+            let native = Native::new(&lowering, Some(&profile), limits, options).expect("it can be compiled");
+            for collect in [Collect::WhenFull, Collect::AtEveryYield] {
+                native.set_collect(collect);
+                let ended = native.call(run, &args, limits, &mut Vec::new()).expect("it runs");
+                assert_eq!(expected.agrees(&ended), Some(true), "{name}, {}: {ended}", strategy.name);
+            }
+        }
+    }
 }
 
 #[test]
