@@ -209,10 +209,16 @@ pub fn heads_of_uses(method: &Method<'_>) -> EntityVec<Node, Option<Block>> {
             heads[root.node] = Some(head);
         }
     }
-    for node in method.nodes().rev() {
-        if let Some(head) = heads[node] {
+    // Users stand after their operands, but for virtual objects that hold each other: what is used by one of a later round.
+    let mut is_late = true;
+    while std::mem::take(&mut is_late) {
+        for node in method.nodes().rev() {
+            let Some(head) = heads[node] else { continue };
             for operand in method.operands(node) {
-                heads[*operand].get_or_insert(head);
+                if heads[*operand].is_none() {
+                    heads[*operand] = Some(head);
+                    is_late |= *operand >= node;
+                }
             }
         }
     }

@@ -541,7 +541,7 @@ impl<'a> Method<'a> {
     }
 
     /// A number that no virtual object has, nor one above it.
-    pub(crate) fn next_virtual_id(&self) -> u32 {
+    pub fn next_virtual_id(&self) -> u32 {
         self.virtuals.iter().map(|data| data.id.saturating_add(1)).max().unwrap_or(0)
     }
 

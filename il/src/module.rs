@@ -247,6 +247,19 @@ impl Module {
         std::iter::successors(Some(class), next).take(self.classes.len())
     }
 
+    /// The fields of a class and of its superclasses, as symbols, by ascending offset. Looks at all symbols.
+    pub fn fields(&self, class: ClassId) -> Vec<SymbolId> {
+        let ancestors: SmallVec<[ClassId; 8]> = self.superclasses(class).collect();
+        let place = |symbol: &SymbolData| match symbol.kind {
+            SymbolKind::Field { class, offset, .. } if ancestors.contains(&class) => Some(offset),
+            _ => None,
+        };
+        let mut fields: Vec<(u32, SymbolId)> =
+            self.symbols.iter().filter_map(|(id, symbol)| Some((place(symbol)?, id))).collect();
+        fields.sort_unstable();
+        fields.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// The method that a class or the nearest of its superclasses has for a slot of an interface.
     pub fn implementation(&self, class: ClassId, interface: ClassId, slot: u32) -> Option<MethodId> {
         self.superclasses(class).find_map(|class| {

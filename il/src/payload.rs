@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::layout::ObjectKind;
 use crate::method::{Block, FrameInfo, GuardInfo, Local, Slot, SwitchTable, VirtualInfo, WideConst};
 use crate::module::{ClassId, MethodId, NativeId, SignatureId, SymbolId};
 use crate::raise::RaiseKind;
@@ -136,13 +137,14 @@ pub struct FrameData {
     pub monitors: u16,
 }
 
-/// What a virtual object is of, besides its fields' values.
+/// What a virtual object is of, besides its operands: the values of its fields, in the order of [`Module::fields`](crate::Module::fields), or
+/// of its elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualData {
     /// Its number in the table of the outermost frame.
     pub id: u32,
-    /// Its class.
-    pub class: ClassId,
+    /// What it is.
+    pub kind: ObjectKind,
 }
 
 /// What a guard stands on.

@@ -154,7 +154,7 @@ rules! {
     // ---- frame states and guards ----
     /// A frame state has as many operands as its locals, stack, monitors and parent. Slots hold values, `dead` or
     /// `virtual`; monitors hold references or `virtual`; the parent is a frame state. A virtual object has a class that
-    /// is no interface.
+    /// is no interface; a virtual array has elements that are not references, or their class.
     FrameSlots "frame-slots";
     /// A frame state is of one moment: from the first root of a path that carries it, or leaves by it if its mode is
     /// `after`, to a root that leaves by it, no root is observable (writes or synchronises). After one, the next moment has

@@ -18,6 +18,7 @@ use dagwood_il::eval::Value;
 use dagwood_il::interp::{
     Exit, ExitFrame, ExitValue, Host, Interpreter, Limits, Program, Raised, Regions, Stop, Values,
 };
+use dagwood_il::layout::ObjectKind;
 use dagwood_il::text::Source;
 use dagwood_il::{Assumption, FrameMode, MethodId, Module, NativeId, RaiseKind, SourcePos, Type};
 
@@ -164,8 +165,12 @@ fn exit_text(module: &Module, exit: &Exit) -> String {
     let frames: Vec<String> = exit.frames.iter().map(|frame| frame_text(module, frame)).collect();
     let mut text = frames.join(" parent ");
     for object in &exit.virtuals {
-        let class = &module.classes[object.class].name;
-        let _ = write!(text, " virtual {} @{class} {}", object.id, slots(&object.fields));
+        let of = match object.kind {
+            ObjectKind::Object(class) => format!("@{}", module.classes[class].name),
+            ObjectKind::Array(ty) => format!("array {ty}"),
+            ObjectKind::ObjectArray(class) => format!("array @{}", module.classes[class].name),
+        };
+        let _ = write!(text, " virtual {} {of} {}", object.id, slots(&object.fields));
     }
     text
 }

@@ -203,9 +203,9 @@ pub fn run_bodies(
             Ended::Stopped(RaiseKind::Interrupt, trace.iter().map(at).collect())
         }
         Err(interp::Stop::Exit(exit)) => {
-            let frames = exit::frames(program, &exit);
             let budget = interpret::Limits { fuel: limits.fuel, depth: limits.depth };
             let mut memory = exit::Memory { module, host: &mut host };
+            let frames = exit::frames(program, &exit, &mut memory);
             Ended::of_bytecode(program, interpret::resume(program, &mut memory, budget, frames))
         }
         Err(stop) => panic!("the lowering of the program is wrong: {stop}"),

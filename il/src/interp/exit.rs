@@ -84,7 +84,7 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
             for operand in method.operands(node) {
                 fields.push(self.exit_value(*operand, &mut found)?);
             }
-            objects.insert(data.id, ExitObject { id: data.id, class: data.class, fields });
+            objects.insert(data.id, ExitObject { id: data.id, kind: data.kind, fields });
         }
         Ok(objects.into_values().collect())
     }

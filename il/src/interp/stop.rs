@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::eval::Value;
+use crate::layout::ObjectKind;
 use crate::method::{Block, FrameMode, Node, SourcePos};
-use crate::module::{ClassId, MethodId};
+use crate::module::MethodId;
 
 use super::host::Raised;
 
@@ -77,9 +78,9 @@ pub struct ExitFrame {
 pub struct ExitObject {
     /// Its id.
     pub id: u32,
-    /// Its class.
-    pub class: ClassId,
-    /// The values of its fields.
+    /// What it is.
+    pub kind: ObjectKind,
+    /// The values of its fields, in the order of [`Module::fields`](crate::Module::fields), or of its elements.
     pub fields: Vec<ExitValue>,
 }
 

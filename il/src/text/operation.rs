@@ -12,6 +12,7 @@ use super::lex::{Kind, Token};
 use super::words::{ASSUMPTIONS, About, FRAME_MODES, Shape, shape};
 use super::{MAX_NODES, MAX_WIDE_CONSTANTS, ParseError, constant};
 use crate::entity::Entity;
+use crate::layout::ObjectKind;
 use crate::method::*;
 use crate::module::SignatureId;
 use crate::opcode::{Opcode, Outcome, PayloadKind, Properties, Row};
@@ -521,12 +522,18 @@ impl<'s> Reader<'_, 's, '_> {
         Ok(())
     }
 
-    /// `id @Class [fields]`
+    /// `id @Class [fields]`, `id array i64 [elements]` or `id array @Class [elements]`
     fn virtual_object(&mut self, line: &mut Line<'s>) -> Result<(), ParseError> {
         let id = self.cursor.number("the object's number", u32::MAX)?;
-        let class = self.globals.class(&mut self.cursor)?;
+        let kind = if !self.cursor.eat_word("array")? {
+            ObjectKind::Object(self.globals.class(&mut self.cursor)?)
+        } else if self.cursor.here().kind == Kind::Global {
+            ObjectKind::ObjectArray(self.globals.class(&mut self.cursor)?)
+        } else {
+            ObjectKind::Array(self.cursor.ty()?)
+        };
         self.operand_list(line, '[', ']')?;
-        line.payload = Payload::Virtual(self.method.add_virtual(VirtualData { id, class }));
+        line.payload = Payload::Virtual(self.method.add_virtual(VirtualData { id, kind }));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::{Cx, Errors, Rule};
 use crate::effects::{Effects, effects};
 use crate::entity::EntityVec;
+use crate::layout::ObjectKind;
 use crate::method::{Assumption, Block, FrameMode, GuardInfo, Node, Payload};
 use crate::module::SymbolKind;
 use crate::opcode::{Opcode, Properties};
@@ -69,13 +70,23 @@ fn check_frame(cx: &Cx<'_, '_>, node: Node, errors: &mut Errors) {
 fn check_virtual(cx: &Cx<'_, '_>, node: Node, errors: &mut Errors) {
     let method = cx.method;
     if let Payload::Virtual(info) = method.payload(node)
-        && let class = &cx.module.classes[method.virtual_object(info).class]
+        && let ObjectKind::Object(class) = method.virtual_object(info).kind
+        && let class = &cx.module.classes[class]
         && class.is_interface
     {
         errors.add(
             Rule::FrameSlots,
             cx.subject(node),
             format_args!("`@{}` is an interface; a virtual object has a class", class.name),
+        );
+    }
+    if let Payload::Virtual(info) = method.payload(node)
+        && let ObjectKind::Array(ty @ (Type::Ref | Type::Void)) = method.virtual_object(info).kind
+    {
+        errors.add(
+            Rule::FrameSlots,
+            cx.subject(node),
+            format_args!("it is an array of {ty}; one of references has their class, others hold values"),
         );
     }
     for field in method.operands(node) {

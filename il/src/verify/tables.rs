@@ -2,6 +2,7 @@
 
 use super::{Errors, Rule, Subject};
 use crate::entity::Entity;
+use crate::layout::ObjectKind;
 use crate::method::{Assumption, Dispatch, Method, Node, Payload, Place};
 use crate::module::{ClassId, MethodId, Module, SignatureId};
 use crate::opcode::{Opcode, PayloadKind, Properties};
@@ -169,7 +170,10 @@ fn is_declared(module: &Module, method: &Method<'_>, payload: Payload) -> bool {
         Payload::Dispatch(Dispatch { class, slot }) => has_slot(module, class, slot),
         Payload::Class(class) => module.classes.get(class).is_some(),
         Payload::Frame(info) => module.methods.get(method.frame(info).method).is_some(),
-        Payload::Virtual(info) => module.classes.get(method.virtual_object(info).class).is_some(),
+        Payload::Virtual(info) => match method.virtual_object(info).kind {
+            ObjectKind::Object(class) | ObjectKind::ObjectArray(class) => module.classes.get(class).is_some(),
+            ObjectKind::Array(_) => true,
+        },
         Payload::Guard(info) => method.guard(info).assumptions.iter().all(|assumption| match *assumption {
             Assumption::NotExtended(class) => module.classes.get(class).is_some(),
             Assumption::NotOverridden(class, slot) => has_slot(module, class, slot),

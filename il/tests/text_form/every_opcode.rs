@@ -1,6 +1,7 @@
 //! Every row of the table, at every type that it takes, with and without what is optional, reads back as it was.
 
 use bumpalo::Bump;
+use dagwood_il::layout::ObjectKind;
 use dagwood_il::opcode::{Operand, Outcome, PayloadKind, Row, TABLE};
 use dagwood_il::*;
 
@@ -152,7 +153,11 @@ impl<'a, 'w> Sample<'a, 'w> {
                 })
                 .into(),
             PayloadKind::Virtual => {
-                vec![Payload::Virtual(self.method.add_virtual(VirtualData { id: 4, class }))]
+                let (object, array) = (ObjectKind::Object(class), ObjectKind::ObjectArray(class));
+                let kinds = [object, array, ObjectKind::Array(Type::I8)];
+                kinds
+                    .map(|kind| Payload::Virtual(self.method.add_virtual(VirtualData { id: 4, kind })))
+                    .into()
             }
             PayloadKind::Guard => {
                 let successors = row.has(Properties::TERMINATES).then_some((first, third));

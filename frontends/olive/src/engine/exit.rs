@@ -1,9 +1,11 @@
 //! Leaving the IL: the interpreter of the bytecode goes on where a guard has failed, with the frame that the guard's frame state
-//! describes and the objects that the IL has made.
+//! describes, the objects that the IL has made, and those that it has not: these are made now, and their monitors entered.
+
+use std::collections::BTreeMap;
 
 use dagwood_il as il;
-use il::interp::{self, Exit, ExitFrame, ExitValue};
-use il::layout::ObjectKind;
+use il::interp::{self, Exit, ExitFrame, ExitObject, ExitValue};
+use il::layout::{ELEMENTS_OFFSET, ObjectKind};
 use il::{FrameMode, Module, NativeId, RaiseKind, SymbolId};
 
 use crate::host::{Host, Value};
@@ -84,8 +86,12 @@ impl<H: interp::Host> Host for Memory<'_, H> {
 ///
 /// # Panics
 ///
-/// If the exit is not before an operation, or of objects that were optimized away, or of a method that others of the IL call.
-pub(super) fn frames(program: &Program, exit: &Exit) -> Vec<Frame> {
+/// If the exit is not before an operation, or of a method that others of the IL call, or if memory is used up.
+pub(super) fn frames<H: interp::Host>(
+    program: &Program,
+    exit: &Exit,
+    memory: &mut Memory<'_, H>,
+) -> Vec<Frame> {
     assert!(exit.callers.is_empty(), "the frames of callers are not known");
     let modes = exit.frames.iter().map(|frame| frame.mode);
     let expected = std::iter::once(FrameMode::Reexecute).chain(std::iter::repeat(FrameMode::After));
@@ -93,15 +99,64 @@ pub(super) fn frames(program: &Program, exit: &Exit) -> Vec<Frame> {
         modes.zip(expected).all(|(own, expected)| own == expected),
         "guards stand before operations, callers at calls"
     );
-    exit.frames.iter().rev().map(|own| frame(program, own)).collect()
+    let made = make(program, &exit.virtuals, memory);
+    for monitor in exit.frames.iter().flat_map(|frame| &frame.monitors) {
+        if let ExitValue::Virtual(id) = monitor {
+            memory.lock(made[id]);
+        }
+    }
+    exit.frames.iter().rev().map(|own| frame(program, own, &made)).collect()
 }
 
-fn frame(program: &Program, frame: &ExitFrame) -> Frame {
+/// Makes the objects that were optimized away: by id, where they are. They may hold each other.
+fn make<H: interp::Host>(
+    program: &Program,
+    objects: &[ExitObject],
+    memory: &mut Memory<'_, H>,
+) -> BTreeMap<u32, u64> {
+    let mut made = BTreeMap::new();
+    for object in objects {
+        let length = object.kind.element().map_or(0, |_| object.fields.len() as u32);
+        let address = memory.allocate(program, object.kind, length);
+        made.insert(object.id, address.expect("there is memory for what code would have made before"));
+    }
+    for object in objects {
+        let places: Vec<(u64, il::Type)> = match object.kind {
+            ObjectKind::Object(class) => {
+                let fields = memory.module.fields(class).into_iter();
+                fields.filter_map(|field| field_place(memory.module, field)).collect()
+            }
+            kind => {
+                let ty = kind.element().expect("what is no object of a class is an array");
+                let place = |index| (ELEMENTS_OFFSET as u64 + index * u64::from(ty.bytes()), ty);
+                (0..object.fields.len() as u64).map(place).collect()
+            }
+        };
+        for (field, (offset, ty)) in object.fields.iter().zip(places) {
+            let bits = match field {
+                ExitValue::Value(value) => value.low(),
+                ExitValue::Dead => 0,
+                ExitValue::Virtual(id) => made[id],
+            };
+            memory.write(made[&object.id], offset, ty, bits);
+        }
+    }
+    made
+}
+
+fn field_place(module: &Module, field: SymbolId) -> Option<(u64, il::Type)> {
+    match module.symbols[field].kind {
+        il::SymbolKind::Field { offset, ty, .. } => Some((offset.into(), ty)),
+        _ => None,
+    }
+}
+
+fn frame(program: &Program, frame: &ExitFrame, made: &BTreeMap<u32, u64>) -> Frame {
     let value = |value: &ExitValue, ty: Type| match value {
         ExitValue::Value(value) => Value::from_bits(value.ty(), value.low()),
         ExitValue::Dead if ty.is_reference() => Value::Ref(0),
         ExitValue::Dead => Value::from_bits(ty.lowered(), 0x7ead_7ead_7ead_7ead),
-        ExitValue::Virtual(_) => panic!("objects that were optimized away cannot be made here"),
+        ExitValue::Virtual(id) => Value::Ref(made[id]),
     };
     let reference = |monitor| value(monitor, Type::Null).bits();
     let locals = frame.locals.iter().zip(&program.methods()[frame.method].locals);

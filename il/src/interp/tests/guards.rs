@@ -1,6 +1,7 @@
 //! Guards that hold, guards that fail, and the frames that are left then. Built by hand.
 
 use super::*;
+use crate::layout::ObjectKind;
 use crate::method::{Assumption, Block, FrameData, FrameMode, Node, Payload, Root, SourcePos, VirtualData};
 use crate::module::{ClassData, ClassId};
 use crate::raise::RaiseKind;
@@ -71,7 +72,8 @@ fn a_guard_that_fails_leaves_with_its_frames() {
     // Used by the frame state alone.
     let sum = method.add_node(Opcode::Add, Type::I32, &[value, value], Payload::None);
     let dead = method.add_node(Opcode::Dead, Type::Void, &[], Payload::None);
-    let infos = [0, 1].map(|id| method.add_virtual(VirtualData { id, class }));
+    let kind = ObjectKind::Object(class);
+    let infos = [0, 1].map(|id| method.add_virtual(VirtualData { id, kind }));
     let objects = infos.map(|info| method.add_node(Opcode::Virtual, Type::Void, &[], Payload::Virtual(info)));
     method.replace_node(objects[0], Opcode::Virtual, &[sum, objects[1]], Payload::Virtual(infos[0]));
     method.replace_node(objects[1], Opcode::Virtual, &[dead, objects[0]], Payload::Virtual(infos[1]));
@@ -114,8 +116,8 @@ fn a_guard_that_fails_leaves_with_its_frames() {
     ];
     assert_eq!(exit.frames, frames);
     let objects = [
-        ExitObject { id: 0, class, fields: vec![eight, ExitValue::Virtual(1)] },
-        ExitObject { id: 1, class, fields: vec![ExitValue::Dead, ExitValue::Virtual(0)] },
+        ExitObject { id: 0, kind, fields: vec![eight, ExitValue::Virtual(1)] },
+        ExitObject { id: 1, kind, fields: vec![ExitValue::Dead, ExitValue::Virtual(0)] },
     ];
     assert_eq!(exit.virtuals, objects);
     assert_eq!((exit.method, exit.guard), (id, guard));

@@ -3,6 +3,7 @@
 use super::shape::signature_of;
 use super::*;
 use crate::entity::Entity;
+use crate::layout::ObjectKind;
 use crate::method::{
     Access, Assumption, Block, Dispatch, FrameData, FrameMode, Handler, Local, Node, Payload, Place, Root,
     Slot, SourcePos, VirtualData,
@@ -155,7 +156,9 @@ impl Scribe<'_, '_, '_> {
                 let data = FrameData { method, position, mode, locals: 1, stack: 1, monitors: 0 };
                 Payload::Frame(self.method.add_frame(data))
             }
-            PayloadKind::Virtual => Payload::Virtual(self.method.add_virtual(VirtualData { id: 0, class })),
+            PayloadKind::Virtual => Payload::Virtual(
+                self.method.add_virtual(VirtualData { id: 0, kind: ObjectKind::Object(class) }),
+            ),
             PayloadKind::Guard => {
                 let successors = row.has(Properties::TERMINATES).then_some((block, other));
                 Payload::Guard(self.method.add_guard(&[Assumption::Custom(1)], successors))

@@ -4,6 +4,7 @@
 //! `?` and its number, and what has another shape than its row asks for is printed payload first.
 
 use super::*;
+use crate::layout::ObjectKind;
 use crate::method::*;
 use crate::opcode::{Outcome, Row};
 use crate::text::constant;
@@ -48,9 +49,13 @@ impl Lines<'_, '_> {
             (Shape::Address, Payload::Access(access)) => self.push_access(out, row, operands, access),
             (Shape::Lists, Payload::Frame(info)) => self.push_frame(out, operands, method.frame(info)),
             (Shape::Lists, Payload::Virtual(info)) => {
-                let VirtualData { id, class } = method.virtual_object(info);
+                let VirtualData { id, kind } = method.virtual_object(info);
                 push(out, format_args!(" {id} "));
-                self.push_class(out, class);
+                *out += if kind.element().is_some() { "array " } else { "" };
+                match kind {
+                    ObjectKind::Array(ty) => push(out, ty),
+                    ObjectKind::Object(class) | ObjectKind::ObjectArray(class) => self.push_class(out, class),
+                }
                 out.push(' ');
                 self.push_list(out, operands);
             }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cfg::tests::Numbers;
+use crate::layout::ObjectKind;
 use crate::method::{Dispatch, SwitchTable, VirtualData, WideConst};
 use crate::opcode::{PayloadKind, Properties, TABLE};
 use crate::raise::RaiseKind;
@@ -83,7 +84,12 @@ fn payload(f: &mut Fixture<'_>, numbers: &mut Numbers, kind: PayloadKind) -> Pay
             Payload::Frame(f.method.add_frame(data))
         }
         PayloadKind::Virtual => {
-            Payload::Virtual(f.method.add_virtual(VirtualData { id: 0, class: class(f, numbers) }))
+            let kind = match numbers.below(3) {
+                0 => ObjectKind::Array(Type::I64),
+                1 => ObjectKind::ObjectArray(class(f, numbers)),
+                _ => ObjectKind::Object(class(f, numbers)),
+            };
+            Payload::Virtual(f.method.add_virtual(VirtualData { id: 0, kind }))
         }
         PayloadKind::Guard => {
             let assumption = match numbers.below(3) {
