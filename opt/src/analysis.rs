@@ -11,6 +11,7 @@
 
 pub mod available;
 pub mod births;
+pub mod escape;
 pub mod facts;
 pub mod frequencies;
 pub mod frontiers;

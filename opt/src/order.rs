@@ -55,6 +55,31 @@ pub const CONSTRAINTS: &[Constraint] = &[
         why: "what cannot raise need not be moved",
     },
     Constraint { before: "mark_cold", after: "inline", why: "calls that are never expected to run stay" },
+    Constraint {
+        before: "inline",
+        after: "escape_analysis",
+        why: "what is passed to a call escapes; in its callee's body it may not",
+    },
+    Constraint {
+        before: "throw_to_goto",
+        after: "escape_analysis",
+        why: "what is thrown escapes, even if it is caught here",
+    },
+    Constraint {
+        before: "tail_duplication",
+        after: "escape_analysis",
+        why: "where paths stay apart an object does not meet others",
+    },
+    Constraint {
+        before: "escape_analysis",
+        after: "global_value_propagation",
+        why: "facts are known of values, not of fields; and checks of an object are decided with it",
+    },
+    Constraint {
+        before: "escape_analysis",
+        after: "gvn",
+        why: "fields in locals are numbered without memory",
+    },
     Constraint { before: "inline", after: "gvn", why: "what a call hides cannot be seen to be the same" },
     Constraint { before: "inline", after: "pre", why: "the same" },
     Constraint {

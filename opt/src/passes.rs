@@ -2,6 +2,7 @@
 
 pub mod check_motion;
 pub mod dead_store;
+pub mod escape_analysis;
 pub mod global_value_propagation;
 pub mod gvn;
 pub mod if_conversion;
@@ -24,6 +25,7 @@ use crate::pass::Pass;
 pub const PASSES: &[Pass] = &[
     check_motion::PASS,
     dead_store::PASS,
+    escape_analysis::PASS,
     global_value_propagation::PASS,
     gvn::PASS,
     if_conversion::PASS,

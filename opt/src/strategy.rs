@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use crate::features::Features;
 use crate::pass::Pass;
 use crate::passes::{
-    check_motion, dead_store, global_value_propagation, gvn, if_conversion, inline, jump_threading, layout,
-    loop_inversion, mark_cold, pre, store_sinking, switch_shaping, tail_duplication, throw_to_goto,
-    value_propagation,
+    check_motion, dead_store, escape_analysis, global_value_propagation, gvn, if_conversion, inline,
+    jump_threading, layout, loop_inversion, mark_cold, pre, store_sinking, switch_shaping, tail_duplication,
+    throw_to_goto, value_propagation,
 };
 
 /// When a row's pass runs.
@@ -116,6 +116,7 @@ const fn row(pass: Pass, when: When, why: &'static str) -> Row {
 const BRANCHES: When = When::Has(Features::BRANCHES.union(Features::HEADS));
 const LAST_BRANCHES: When = When::Last(Features::BRANCHES);
 const CALLS: When = When::Has(Features::CALLS);
+const ALLOCATIONS: When = When::Has(Features::ALLOCATIONS);
 const STORES: When = When::Has(Features::STORES);
 const SWITCHES: When = When::Has(Features::SWITCHES);
 
@@ -167,6 +168,11 @@ const WARM_ROWS: &[Row] = &[
     ),
     row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
     row(
+        escape_analysis::PASS,
+        ALLOCATIONS,
+        "when callees are there and paths apart; before facts, which then know fields, and no frame states hold objects",
+    ),
+    row(
         global_value_propagation::PASS,
         When::Always,
         "ranges, bounds and counters along all paths: checks go",
@@ -217,6 +223,11 @@ const HOT_ROWS: &[Row] = &[
     ),
     row(jump_threading::PASS, BRANCHES, "before facts are joined where paths meet"),
     row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
+    row(
+        escape_analysis::PASS,
+        ALLOCATIONS,
+        "when callees are there and paths apart; before facts, which then know fields, and no frame states hold objects",
+    ),
     row(
         global_value_propagation::PASS,
         When::Always,

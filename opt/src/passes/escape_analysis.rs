@@ -1,0 +1,344 @@
+//! Scalar replacement: an object that nobody else sees is not made; its fields are values and locals.
+//!
+//! ```text
+//!   %p = new @Point                            set $x, 0
+//!   store @x [%p], %1                          set $x, %1
+//!   monitor_enter %p                   ⇒
+//!   call @f(%1) frame [%p]                     call @f(%1) frame [virtual 0 @Point [%1, 0]]
+//!   b2: %2 = load @x [entry $p]                b2: %2 = entry $x
+//! ```
+//!
+//! [`Escapes`] says which objects these are and what their nodes lead to; this is the walk that takes them apart. Within an extended block a
+//! field is the value that was stored last; between them it is a local. What a frame state shows of an object is a virtual object with
+//! the values that its fields have at the root that carries it.
+//!
+//! # Why
+//!
+//! Guests make objects for what is no object: pairs that are returned, iterators, boxes, what a callee that came in was handed. Not making
+//! them saves more than the time to make them: their fields are known, their classes too, and their monitors are nobody's.
+//!
+//! # Guarantees
+//!
+//! * An object that does not escape is gone as a whole, with all that holds it, or stays as it was. What holds another goes with it: that is
+//!   one rewrite.
+//! * The `out_of_memory` that making it might have raised is gone, as that of whatever is not used.
+//! * Its monitor is entered when code is left through a frame state, by whoever goes on: the frame state lists it.
+//!
+//! # Cost
+//!
+//! Linear in roots, and in what frame states show of objects; besides the analysis.
+
+mod frames;
+
+use std::collections::BTreeMap;
+
+use dagwood_il::entity::EntityVec;
+use dagwood_il::{Block, Edits, Local, Method, Node, Opcode, Payload, Point, SourcePos, Type};
+
+use crate::analysis::escape::{Allocation, Escapes, Held, Place, Use, comparison};
+use crate::analysis::live_locals::set;
+use crate::cx::PassCx;
+use crate::demand::{Demand, Gain};
+use crate::pass::{Changed, Pass};
+use crate::passes::value_propagation;
+use crate::region::Region;
+use frames::Frames;
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "escape_analysis",
+    summary: "keep the fields of objects that nobody else sees in locals, and do not make the objects",
+    run,
+};
+
+/// About how many cycles are saved later by what is known of an object's fields.
+const KNOWN_CYCLES: u32 = 4;
+
+fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
+    let found = cx.get::<Option<Escapes>>(method);
+    let Some(escapes) = &*found else { return Changed::No };
+    say_what_escapes(cx, escapes);
+    let replaced = choose(method, cx, escapes);
+    if !replaced.values().any(|is_replaced| *is_replaced) {
+        return Changed::No;
+    }
+    let cfg = cx.cfg(method);
+    let mut replacement = Replacement {
+        escapes,
+        locals: locals(method, escapes, &replaced),
+        frames: Frames::new(method.next_virtual_id()),
+        replaced,
+        edits: Edits::new(),
+        blocks: Vec::new(),
+        versions: 0,
+    };
+    for block in cfg.order() {
+        if method.block(*block).extends.is_none() {
+            replacement.extended_block(method, cx, *block);
+        }
+    }
+    let Replacement { edits, blocks, .. } = replacement;
+    let hottest = blocks.iter().filter_map(|block| method.block(*block).frequency).max();
+    let (gain, region) = (Gain::cycles(KNOWN_CYCLES, hottest), Region::around(method, blocks));
+    cx.demand(Demand::new(value_propagation::PASS, region, "fields of objects are values", gain));
+    cx.apply(method, edits)
+}
+
+fn say_what_escapes(cx: &mut PassCx<'_>, escapes: &Escapes) {
+    for (block, node, why) in escapes.unknown() {
+        cx.missed((*block, *node), || format!("the object is made: {why}"));
+    }
+    for (_, site) in escapes.sites() {
+        let Some(escape) = site.escape else { continue };
+        cx.missed((site.block, site.node), || match escape.at {
+            Place::Root(block, node) => format!("the object escapes: {}, {node} in {block}", escape.why),
+            Place::Head(block) => format!("the object escapes: {}, at {block}", escape.why),
+        });
+    }
+}
+
+/// Asks for each object that does not escape, together with those that it may hold or be held by.
+fn choose(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes) -> EntityVec<Allocation, bool> {
+    let module = cx.module();
+    // By allocation: another one of its group, or itself.
+    let mut group: EntityVec<Allocation, Allocation> = EntityVec::new();
+    for (object, _) in escapes.sites() {
+        group.push(object);
+    }
+    let first = |group: &EntityVec<Allocation, Allocation>, mut object: Allocation| {
+        while group[object] != object {
+            object = group[object];
+        }
+        object
+    };
+    cx.spend(method.node_count() as u64);
+    for root in method.blocks().flat_map(|block| method.roots(block)) {
+        for found in escapes.uses(module, method, root.node) {
+            let (Use::Is(holder) | Use::Store(holder, ..)) = found else { continue };
+            for held in method.value_operands(root.node).iter().filter_map(|node| escapes.object(*node)) {
+                let (left, right) = (first(&group, holder), first(&group, held));
+                group[left.max(right)] = left.min(right);
+            }
+        }
+    }
+    let mut replaced = EntityVec::filled(false, group.len());
+    for (object, site) in escapes.sites().filter(|(_, site)| site.escape.is_none()) {
+        let leader = first(&group, object);
+        replaced[object] = match leader == object {
+            true => cx.allows((site.block, site.node), || {
+                let others = group.keys().filter(|other| *other != object && first(&group, *other) == object);
+                match others.count() {
+                    0 => "nobody else sees the object: its fields are values".into(),
+                    others => format!(
+                        "nobody else sees the object, nor {others} more in its fields: all are values"
+                    ),
+                }
+            }),
+            false => replaced[leader],
+        };
+    }
+    replaced
+}
+
+/// The locals for the fields of objects that are in use in several extended blocks.
+fn locals(
+    method: &mut Method<'_>,
+    escapes: &Escapes,
+    replaced: &EntityVec<Allocation, bool>,
+) -> EntityVec<Allocation, Vec<Local>> {
+    let mut locals = EntityVec::filled(Vec::new(), replaced.len());
+    for head in method.blocks().collect::<Vec<_>>() {
+        for (object, _) in escapes.at_head(head).filter(|(object, _)| replaced[*object]) {
+            if locals[object].is_empty() {
+                let fields = escapes.site(object).shape.fields.iter();
+                locals[object] = fields.map(|field| method.add_local("field", field.ty)).collect();
+            }
+        }
+    }
+    locals
+}
+
+/// What a field of an object that is not made has.
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    /// What its local has at the head.
+    AtHead,
+    /// This value.
+    Node(Node),
+    /// Another such object.
+    Object(Allocation),
+}
+
+/// What objects have at one point.
+#[derive(Clone, Debug, Default)]
+struct Scene {
+    fields: BTreeMap<Allocation, Vec<Value>>,
+    /// Scenes of one version are the same.
+    version: u32,
+}
+
+struct Replacement<'r> {
+    escapes: &'r Escapes,
+    replaced: EntityVec<Allocation, bool>,
+    locals: EntityVec<Allocation, Vec<Local>>,
+    frames: Frames,
+    edits: Edits,
+    /// Where something is known now.
+    blocks: Vec<Block>,
+    versions: u32,
+}
+
+impl Replacement<'_> {
+    /// The object that a value leads to, if it is not made.
+    fn object(&self, node: Node) -> Option<Allocation> {
+        self.escapes.object(node).filter(|object| self.replaced[*object])
+    }
+
+    fn extended_block(&mut self, method: &mut Method<'_>, cx: &mut PassCx<'_>, head: Block) {
+        let escapes = self.escapes;
+        let mut scene = Scene { version: self.next_version(), ..Scene::default() };
+        for (object, contents) in escapes.at_head(head).filter(|(object, _)| self.replaced[*object]) {
+            let value = |held: &Held| match held {
+                Held::Object(object) if self.replaced[*object] => Value::Object(*object),
+                _ => Value::AtHead,
+            };
+            scene.fields.insert(object, contents.fields.iter().map(value).collect());
+        }
+        let mut pending = vec![(head, scene)];
+        while let Some((block, mut scene)) = pending.pop() {
+            cx.spend(method.roots(block).len() as u64);
+            for (position, root) in (0..).zip(method.roots(block)) {
+                self.root(method, cx, Point { block, position }, root.node, &mut scene);
+            }
+            for to in method.successors(block) {
+                if method.block(to).extends == Some(block) {
+                    pending.push((to, scene.clone()));
+                }
+            }
+        }
+        for node in escapes.comparisons(head) {
+            self.compare(method, *node);
+        }
+    }
+
+    fn next_version(&mut self) -> u32 {
+        self.versions += 1;
+        self.versions
+    }
+
+    fn root(
+        &mut self,
+        method: &mut Method<'_>,
+        cx: &mut PassCx<'_>,
+        at: Point,
+        node: Node,
+        scene: &mut Scene,
+    ) {
+        if let Some((_, value)) = set(method, node) {
+            if self.object(value).is_some() {
+                self.edits.remove(node);
+            }
+            return;
+        }
+        if let Some(object) = self.escapes.made_by(node).filter(|object| self.replaced[*object]) {
+            self.make(method, at, object, scene);
+            return self.edits.remove(node);
+        }
+        let used = self.escapes.uses(cx.module(), method, node);
+        let of_replaced = |found: &Use| self.replaced[found.object()];
+        let Some(found) = used.into_iter().find(of_replaced) else {
+            return self.frame(method, node, scene);
+        };
+        self.edits.remove(node);
+        self.blocks.push(at.block);
+        match found {
+            Use::Is(_) | Use::Enter(_) | Use::Exit(_) => {}
+            Use::Constant(_, bits) => {
+                let constant = method.add_node(Opcode::Const, method.ty(node), &[], Payload::Const(bits));
+                self.edits.replace(node, constant);
+            }
+            Use::Class(_, class) => {
+                let address = method.add_node(Opcode::ClassAddress, Type::Addr, &[], Payload::Class(class));
+                self.edits.replace(node, address);
+            }
+            Use::Load(object, field) => {
+                if let Some(value) = self.value(method, object, field, scene) {
+                    self.edits.replace(node, value);
+                }
+            }
+            Use::Store(object, field, value) => self.store(method, at, (object, field), value, scene),
+            Use::Escape(..) => unreachable!("what is replaced does not escape"),
+        }
+    }
+
+    /// The object is not made: its fields are zero.
+    fn make(&mut self, method: &mut Method<'_>, at: Point, object: Allocation, scene: &mut Scene) {
+        let escapes = self.escapes;
+        let fields = &escapes.site(object).shape.fields;
+        scene.fields.insert(object, vec![Value::AtHead; fields.len()]);
+        for (index, field) in fields.iter().enumerate() {
+            let payload = match field.ty {
+                Type::V128 => Payload::Wide(method.add_wide(0)),
+                _ => Payload::Const(0),
+            };
+            let zero = method.add_node(Opcode::Const, field.ty, &[], payload);
+            self.store(method, at, (object, index), zero, scene);
+        }
+        scene.version = self.next_version();
+        self.blocks.push(at.block);
+    }
+
+    fn store(
+        &mut self,
+        method: &mut Method<'_>,
+        at: Point,
+        (object, field): (Allocation, usize),
+        value: Node,
+        scene: &mut Scene,
+    ) {
+        let held = self.object(value);
+        if let Some(fields) = scene.fields.get_mut(&object) {
+            fields[field] = held.map_or(Value::Node(value), Value::Object);
+        }
+        scene.version = self.next_version();
+        if let (None, Some(local)) = (held, self.locals[object].get(field)) {
+            let set = method.add_node(Opcode::Set, Type::Void, &[value], Payload::Local(*local));
+            self.edits.insert(at, set, SourcePos::NONE);
+        }
+    }
+
+    /// What a field has; none if that is an object that is not made.
+    fn value(
+        &mut self,
+        method: &mut Method<'_>,
+        object: Allocation,
+        field: usize,
+        scene: &mut Scene,
+    ) -> Option<Node> {
+        let value = scene.fields.get_mut(&object)?.get_mut(field)?;
+        match *value {
+            Value::Node(node) => Some(node),
+            Value::Object(_) => None,
+            Value::AtHead => {
+                let local = self.locals[object][field];
+                let ty = method.local(local).ty;
+                let entry = method.add_node(Opcode::Entry, ty, &[], Payload::Local(local));
+                *value = Value::Node(entry);
+                Some(entry)
+            }
+        }
+    }
+
+    /// A comparison of an object that is not made with itself, or with something else.
+    fn compare(&mut self, method: &mut Method<'_>, node: Node) {
+        let Some(if_equal) = comparison(method, node) else { return };
+        let &[left, right] = method.operands(node) else { return };
+        let (left, right) = (self.object(left), self.object(right));
+        if left.is_none() && right.is_none() {
+            return;
+        }
+        let bits = u64::from((left == right) == if_equal);
+        let constant = method.add_node(Opcode::Const, method.ty(node), &[], Payload::Const(bits));
+        self.edits.replace(node, constant);
+    }
+}
