@@ -3,6 +3,7 @@
 pub(crate) mod buffer;
 pub(crate) mod placing;
 pub(crate) mod reclaim;
+pub(crate) mod release;
 pub(crate) mod writer;
 
 use std::fmt;

@@ -193,7 +193,7 @@ impl CodeSpace {
             .map_err(|retired| Refused { code: retired.code, error: Error::Memory })
     }
 
-    /// Frees code at once, and returns its owner.
+    /// Frees code at once. Whoever needs its owner looks it up before.
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl CodeSpace {
     /// # Safety
     ///
     /// No thread runs the code, will run it or return to it, or uses what a lookup said of it.
-    pub unsafe fn free(&self, code: Code) -> Result<usize, Refused> {
+    pub unsafe fn free(&self, code: Code) -> Result<(), Refused> {
         self.0.free(code, None)
     }
 

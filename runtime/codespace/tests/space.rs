@@ -75,7 +75,7 @@ fn one_call_places_code_and_one_frees_it() {
         let next = space.alloc(&returns(7)).expect("there is room");
         let old = std::mem::replace(code, next);
         // SAFETY: nobody runs it.
-        assert_eq!(unsafe { space.free(old) }, Ok(0));
+        assert_eq!(unsafe { space.free(old) }, Ok(()));
     }
     assert!(code.iter().all(|code| call(code) == 7));
     assert!(space.stats().used_bytes <= used + 2 * (64 << 10), "what was freed was used again");
@@ -204,6 +204,23 @@ fn what_others_free_in_a_span_goes_back_to_its_holder() {
     codes.into_iter().for_each(|code| space.retire(code).expect("it is the space's"));
     assert_eq!(reclaim_all(&other).len(), room);
     assert_eq!(space.stats().used_bytes, 0);
+}
+
+#[test]
+fn what_a_writer_frees_elsewhere_is_given_back_before_an_allocation_fails() {
+    let space = CodeSpace::new(&Options { max_bytes: 6 * SPAN, ..Options::default() }).expect("allowed");
+    let writer = space.writer();
+    let mut codes: Vec<Code> = (0..24).map(|i| place(&writer, &[0x90; 15 << 10], i)).collect();
+    assert_eq!(space.stats().used_bytes, 6 * SPAN, "four functions fill a span");
+    let large = Layout { lane: Lane::Cold, ..Layout::new(100 << 10) };
+    assert!(matches!(writer.reserve(&large), Err(Error::Full { .. })));
+    // The two spans that the writer held first, which it has given back long since.
+    for code in codes.drain(..8) {
+        // SAFETY: nobody runs the code.
+        unsafe { writer.free(code) }.expect("it is the space's");
+    }
+    assert_eq!(space.stats().live, codes.len(), "whatever is kept back, none of it is found");
+    writer.reserve(&large).expect("there is room for two spans");
 }
 
 #[test]

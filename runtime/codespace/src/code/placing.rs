@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::ptr;
 
 use crate::code::buffer::{CodeBuf, Kind};
+use crate::code::release::Held;
 use crate::code::writer::{KEPT, OpenLane};
 use crate::heap::bits;
 use crate::heap::classes;
@@ -60,25 +61,35 @@ impl CodeWriter {
         let shared = self.space().shared();
         let align = (need.align / GRANULE).max(1);
         if open.spans.len() > KEPT {
-            self.trim(open, KEPT);
+            let mut held = Held::lock(shared, need.lane);
+            self.trim(open, KEPT, &mut held);
+            held.end(need.lane);
         }
         let mut found = open.good(need.granules, align);
         if found.is_none() {
-            let mut state = shared.lane(need.lane);
-            if self.collect(open, &mut state) {
+            let mut held = Held::lock(shared, need.lane);
+            if held.free_all(open) | self.collect(open, &mut held.state) {
                 found = open.good(need.granules, align);
             }
-            let mut lease = if found.is_none() { state.lease(need.granules, align) } else { None };
-            drop(state);
-            if found.is_none() && lease.is_none() {
+            let mut lease = None;
+            if found.is_none() {
+                lease = held.state.lease(need.granules, align);
+            }
+            if lease.is_none() && found.is_none() {
                 found = open.best(need.granules, align);
                 match &found {
                     Some((at, _)) => open.spans[*at].runs.content_with_less(),
-                    None => lease = Some(shared.lease_new(need.lane)?),
+                    None => {
+                        held.end(need.lane);
+                        lease = Some(shared.lease_new(need.lane)?);
+                        held = Held::lock(shared, need.lane);
+                    }
                 }
             }
-            if let Some(lease) = lease {
-                self.open_span(open, lease)?;
+            let opened = lease.map_or(Ok(()), |lease| self.open_span(open, lease, &mut held));
+            held.end(need.lane);
+            opened?;
+            if found.is_none() {
                 let last = open.spans.len() - 1;
                 found = open.spans[last].runs.best(need.granules, align).map(|fit| (last, fit));
             }
@@ -90,7 +101,7 @@ impl CodeWriter {
     }
 
     /// Adds a span that was leased, and gives others back.
-    fn open_span(&self, open: &mut OpenLane, lease: Lease) -> Result<(), Error> {
+    fn open_span(&self, open: &mut OpenLane, lease: Lease, held: &mut Held<'_>) -> Result<(), Error> {
         let chunk = self.space().shared().chunk(lease.chunk);
         let Lease { chunk: reference, slot, base, free, touched } = lease;
         let opened = open.prepare().and_then(|runs| Ok((runs, chunk.memory().hold()?)));
@@ -98,12 +109,12 @@ impl CodeWriter {
             Ok((mut runs, view)) => {
                 runs.reset(&free);
                 let view = view.map_or(ptr::null_mut(), |view| view.wrapping_add(base - chunk.base()));
-                self.trim(open, KEPT - 1);
+                self.trim(open, KEPT - 1, held);
                 open.spans.push(OpenSpan { chunk: reference, slot, base, view, runs, touched, buffers: 0 });
                 Ok(())
             }
             Err(error) => {
-                self.return_span(chunk, slot, (&free, longest_run(&free)), touched);
+                return_span(held, chunk, slot, (&free, longest_run(&free)), touched);
                 Err(error)
             }
         }
@@ -111,7 +122,7 @@ impl CodeWriter {
 
     /// Gives spans back until at most `keep` are left of those in which nothing is being written; the oldest first, which is
     /// as good as any other order.
-    pub(crate) fn trim(&self, open: &mut OpenLane, keep: usize) {
+    pub(crate) fn trim(&self, open: &mut OpenLane, keep: usize, held: &mut Held<'_>) {
         let mut excess = open.spans.iter().filter(|span| span.buffers == 0).count().saturating_sub(keep);
         let mut at = 0;
         while excess > 0 {
@@ -119,7 +130,7 @@ impl CodeWriter {
                 at += 1;
                 continue;
             }
-            let runs = self.give_span(open.spans.remove(at));
+            let runs = self.give_span(open.spans.remove(at), held);
             if open.spare.len() < open.spare.capacity() {
                 open.spare.push(runs);
             }
@@ -140,25 +151,21 @@ impl CodeWriter {
         if open.aside.get(&base).is_some_and(|span| span.buffers == 0)
             && let Some(span) = open.aside.remove(&base)
         {
-            self.give_span(span);
+            let shared = self.space().shared();
+            let lane = shared.chunk(span.chunk).lane();
+            let mut held = Held::lock(shared, lane);
+            self.give_span(span, &mut held);
+            held.end(lane);
         }
     }
 
-    pub(crate) fn give_span(&self, span: OpenSpan) -> Runs {
+    /// Gives a span back to its lane, which is held.
+    pub(crate) fn give_span(&self, span: OpenSpan, held: &mut Held<'_>) -> Runs {
         let chunk = self.space().shared().chunk(span.chunk);
         chunk.memory().release();
         let free = span.runs.bits();
-        self.return_span(chunk, span.slot, (&free, span.runs.longest()), span.touched);
+        return_span(held, chunk, span.slot, (&free, span.runs.longest()), span.touched);
         span.runs
-    }
-
-    fn return_span(&self, chunk: &Chunk, slot: usize, free: (&FreeBits, usize), touched: u16) {
-        let shared = self.space().shared();
-        let is_free = shared.lane(chunk.lane()).take_back(chunk, slot, free, touched);
-        if is_free {
-            shared.discharge(SPAN);
-            shared.tidy(chunk.lane());
-        }
     }
 
     /// Makes the pages of a place in a span ready, and some behind them.
@@ -270,6 +277,12 @@ impl CodeWriter {
             has_more = true;
         }
         has_more
+    }
+}
+
+fn return_span(held: &mut Held<'_>, chunk: &Chunk, slot: usize, free: (&FreeBits, usize), touched: u16) {
+    if held.state.take_back(chunk, slot, free, touched) {
+        held.emptied();
     }
 }
 

@@ -9,17 +9,15 @@
 //! and given back as one. The owner is told before the room may be used again, and with no lock held, so that it may use the
 //! space meanwhile.
 
-use std::ops::Range;
 use std::ptr;
-use std::sync::MutexGuard;
 
 use crate::code::Retired;
+use crate::code::release::Release;
 use crate::heap::index::{Chunk, Found};
-use crate::heap::lane::LaneState;
 use crate::heap::pages::SPAN_GRANULES;
 use crate::memory::Session;
 use crate::space::{Shared, lock};
-use crate::{Code, CodeSpace, CodeWriter, Error, GRANULE, INT3, Lane, Refused, SPAN};
+use crate::{Code, CodeSpace, CodeWriter, Error, GRANULE, INT3, Refused};
 
 /// What part of what makes a reclaim worthwhile has to be new.
 const FRESH: usize = 4;
@@ -85,6 +83,7 @@ impl CodeWriter {
 
     /// Reclaims for an allocation that found no room. What is freed is said at the next reclaim.
     pub(crate) fn reclaim_untold(&self) -> Result<(), Error> {
+        self.return_freed();
         self.flush()?;
         let shared = self.space().shared();
         if lock(&shared.untold).len() >= UNTOLD_MAX {
@@ -149,8 +148,8 @@ impl Shared {
         ready
     }
 
-    /// Frees code that nobody runs, and returns its owner.
-    pub(crate) fn free(&self, code: Code, writer: Option<&CodeWriter>) -> Result<usize, Refused> {
+    /// Frees code that nobody runs.
+    pub(crate) fn free(&self, code: Code, writer: Option<&CodeWriter>) -> Result<(), Refused> {
         let code = self.own(code)?;
         let Some(chunk) = self.directory.chunk(code.address()) else {
             return Err(Refused { error: Error::NotCode { address: code.address() }, code });
@@ -158,7 +157,6 @@ impl Shared {
         if let Err(error) = self.check_process() {
             return Err(Refused { code, error });
         }
-        let owner = chunk.owner(&code);
         let granules = chunk.granules_of(&code);
         let start = granules.start * GRANULE;
         match chunk.memory().direct() {
@@ -174,14 +172,13 @@ impl Shared {
         if let Some(observers) = &self.observers {
             observers.freed(code.address());
         }
-        let mut release = Release { space: self, writer, lane: None };
+        let mut release = Release::new(self, writer);
         if self.is_packed(granules.len()) {
             release.give(chunk, granules);
         } else {
             release.give_pages(chunk, &code);
         }
-        release.end();
-        Ok(owner)
+        Ok(())
     }
 }
 
@@ -259,7 +256,7 @@ impl Drop for Ready<'_> {
                 observers.freed(retired.code.address());
             }
         }
-        let mut release = Release { space: self.space, writer: self.writer, lane: None };
+        let mut release = Release::new(self.space, self.writer);
         let mut told = self.items[..self.told].iter().map(|retired| &retired.code).peekable();
         while let Some(code) = told.next() {
             let chunk = self.space.directory.chunk(code.address()).expect("code lies in a chunk");
@@ -283,7 +280,7 @@ impl Drop for Ready<'_> {
             }
             release.give(chunk, granules);
         }
-        release.end();
+        drop(release);
         if !self.items.is_empty() {
             self.items.drain(..self.told);
             self.space.quarantine.leave(std::mem::take(&mut self.items));
@@ -297,61 +294,5 @@ fn sort(items: &mut [Retired]) {
     let descents = items.windows(2).filter(|pair| pair[0].code.address() > pair[1].code.address()).count();
     if descents > items.len() / STRETCH {
         items.sort_unstable_by_key(|retired| retired.code.address());
-    }
-}
-
-/// Gives granules and pages back.
-struct Release<'a> {
-    space: &'a Shared,
-    writer: Option<&'a CodeWriter>,
-    /// The lane whose lock is held.
-    lane: Option<(Lane, MutexGuard<'a, LaneState>, bool)>,
-}
-
-impl<'a> Release<'a> {
-    /// Gives the pages of a function back.
-    fn give_pages(&mut self, chunk: &Chunk, code: &Code) {
-        let pages = self.space.page_run(chunk, code);
-        chunk.unmark_one(chunk.granules_of(code).end - 1);
-        let space = self.space;
-        let (state, is_emptied) = self.lane(chunk.lane());
-        space.give_pages(state, chunk, pages);
-        *is_emptied = true;
-    }
-
-    /// Gives granules of a span back, of one function or of neighbours.
-    fn give(&mut self, chunk: &Chunk, granules: Range<usize>) {
-        if let Some(writer) = self.writer {
-            let mut open = writer.open_lane(chunk.lane()).borrow_mut();
-            if let Some(span) = open.span(chunk.base() + granules.start * GRANULE) {
-                chunk.unmark(granules.clone());
-                span.runs.give(granules.start % SPAN_GRANULES, granules.len());
-                return;
-            }
-        }
-        let space = self.space;
-        let (state, is_emptied) = self.lane(chunk.lane());
-        if state.free(chunk, granules) {
-            space.discharge(SPAN);
-            *is_emptied = true;
-        }
-    }
-
-    /// The state of a lane, and whether there may be something to tidy up.
-    fn lane(&mut self, lane: Lane) -> (&mut LaneState, &mut bool) {
-        if self.lane.as_ref().is_none_or(|(held, ..)| *held != lane) {
-            self.end();
-        }
-        let (_, state, is_emptied) = self.lane.get_or_insert_with(|| (lane, self.space.lane(lane), false));
-        (state, is_emptied)
-    }
-
-    fn end(&mut self) {
-        if let Some((lane, state, is_emptied)) = self.lane.take() {
-            drop(state);
-            if is_emptied {
-                self.space.tidy(lane);
-            }
-        }
     }
 }

@@ -8,8 +8,8 @@
 //! A writer holds some spans of each lane, so that a large function does not make it abandon the room that is left for
 //! small ones. While it holds a span nobody else takes granules of it or changes its bits, so that reserving,
 //! publishing and freeing a small function take no lock, no atomic read-modify-write and no memory; what is retired is
-//! handed to the space in batches, under a lock. What others free in its spans waits with the lane, until the writer
-//! comes there for more room. OpenJ9 gives each compilation thread a whole code cache for the same end.
+//! handed to the space in batches, under a lock, and so is the room of what it frees in spans that it does not hold
+//! ([`crate::code::release`]). What others free in its spans waits with the lane, until the writer comes there for more room. OpenJ9 gives each compilation thread a whole code cache for the same end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ use std::ptr;
 use crate::code::Retired;
 use crate::code::buffer::{BufferParts, CodeBuf, Kind, Layout};
 use crate::code::placing::Need;
+use crate::code::release::{FREED_MAX, Freed, Held};
 use crate::heap::classes::{self, PACKED_MAX};
 use crate::heap::hot;
 use crate::heap::index::{Chunk, LEN_MAX, TRAILER};
@@ -77,6 +78,8 @@ pub(crate) struct OpenLane {
     pub(crate) aside: HashMap<usize, OpenSpan, BuildHasherDefault<DefaultHasher>>,
     /// For spans to come.
     pub(crate) spare: Vec<Runs>,
+    /// What was freed in spans that the writer does not hold. There is room for [`FREED_MAX`] once it has held one.
+    pub(crate) freed: Vec<Freed>,
 }
 
 impl OpenLane {
@@ -110,6 +113,7 @@ impl OpenLane {
     pub(crate) fn prepare(&mut self) -> Result<Runs, Error> {
         self.spans.try_reserve(1).map_err(|_| Error::Memory)?;
         self.spare.try_reserve(self.spans.len() + 1).map_err(|_| Error::Memory)?;
+        self.freed.try_reserve(FREED_MAX - self.freed.len()).map_err(|_| Error::Memory)?;
         self.spare.pop().map_or_else(Runs::new, Ok)
     }
 }
@@ -316,7 +320,8 @@ impl CodeWriter {
         Ok(())
     }
 
-    /// Frees code at once, as [`CodeSpace::free`] does.
+    /// Frees code at once, as [`CodeSpace::free`] does. The room of a few functions stays with the writer for a while: until it
+    /// needs more room, until it rests, or until it is dropped.
     ///
     /// # Errors
     ///
@@ -326,7 +331,7 @@ impl CodeWriter {
     ///
     /// As for [`CodeSpace::free`].
     #[inline]
-    pub unsafe fn free(&self, code: Code) -> Result<usize, Refused> {
+    pub unsafe fn free(&self, code: Code) -> Result<(), Refused> {
         let shared = self.space.shared();
         // What was looked for in vain need not be looked for again.
         let mut is_held = true;
@@ -334,31 +339,52 @@ impl CodeWriter {
         if code.space == shared.id
             && shared.observers.is_none()
             && let Some(lane) = self.lane_of(code.address)
+            && !shared.process.is_another()
         {
             let mut open = self.lanes[lane as usize].borrow_mut();
             let span = open.span(code.address);
             is_held = span.is_some();
-            if let Some(span) = span
-                && !span.view.is_null()
-                && !shared.process.is_another()
-            {
-                let chunk = shared.chunk(span.chunk);
-                let granules = chunk.granules_of(&code);
-                let inside = granules.start % SPAN_GRANULES;
-                let (to, bytes) = (span.view.wrapping_add(inside * GRANULE), granules.len() * GRANULE);
-                // SAFETY: the granules are the code's, which nobody runs or looks at, says the caller; they lie in the span,
-                // the view of which is mapped while it is held. They end with the trailer, which starts with the owner.
-                let owner = unsafe {
-                    let owner = to.add(bytes - TRAILER).cast::<usize>().read();
-                    ptr::write_bytes(to, INT3, bytes);
-                    owner
-                };
-                chunk.unmark_one(granules.end - 1);
-                span.runs.give(inside, granules.len());
-                return Ok(owner);
+            if let Some(span) = span {
+                if !span.view.is_null() {
+                    let chunk = shared.chunk(span.chunk);
+                    let granules = chunk.granules_of(&code);
+                    let inside = granules.start % SPAN_GRANULES;
+                    let to = span.view.wrapping_add(inside * GRANULE);
+                    // SAFETY: the granules are the code's, which nobody runs or looks at, says the caller; they lie in the
+                    // span, the view of which is mapped while it is held.
+                    unsafe { ptr::write_bytes(to, INT3, granules.len() * GRANULE) };
+                    chunk.unmark_one(granules.end - 1);
+                    span.runs.give(inside, granules.len());
+                    return Ok(());
+                }
+            } else if self.keep_back(&mut open, lane, &code).is_some() {
+                return Ok(());
             }
         }
         shared.free(code, is_held.then_some(self))
+    }
+
+    /// Frees code that nobody runs or looks at, in a span of the lane that the writer does not hold, and keeps its room back.
+    /// None if it has pages of its own, or cannot be written that way: then nothing has changed.
+    #[inline(never)]
+    fn keep_back(&self, open: &mut OpenLane, lane: Lane, code: &Code) -> Option<()> {
+        let shared = self.space.shared();
+        let reference = shared.directory.find(code.address)?;
+        let chunk = shared.chunk(reference);
+        let granules = chunk.granules_of(code);
+        if !shared.is_packed(granules.len()) || open.freed.capacity() < FREED_MAX {
+            return None;
+        }
+        let to = chunk.memory().direct()?.wrapping_add(granules.start * GRANULE);
+        // SAFETY: the granules lie in the view and are the code's, which nobody else has.
+        unsafe { ptr::write_bytes(to, INT3, granules.len() * GRANULE) };
+        if open.freed.len() == FREED_MAX {
+            let mut held = Held::lock(shared, lane);
+            held.free_all(open);
+            held.end(lane);
+        }
+        open.freed.push(Freed { chunk: reference, granules });
+        Some(())
     }
 
     /// The lane of an address. That of the newest span is known without asking for its chunk, so that what depends on the
@@ -375,8 +401,26 @@ impl CodeWriter {
     /// Gives all spans back that nothing is being written in, and what was retired: for a writer that rests.
     pub fn rest(&self) {
         let _ = self.flush();
-        for lane in &self.lanes {
-            self.trim(&mut lane.borrow_mut(), 0);
+        for lane in Lane::ALL {
+            let mut open = self.open_lane(lane).borrow_mut();
+            if !open.spans.is_empty() || !open.freed.is_empty() {
+                let mut held = Held::lock(self.space.shared(), lane);
+                held.free_all(&mut open);
+                self.trim(&mut open, 0, &mut held);
+                held.end(lane);
+            }
+        }
+    }
+
+    /// Gives back the room of what was freed.
+    pub(crate) fn return_freed(&self) {
+        for lane in Lane::ALL {
+            let mut open = self.open_lane(lane).borrow_mut();
+            if !open.freed.is_empty() {
+                let mut held = Held::lock(self.space.shared(), lane);
+                held.free_all(&mut open);
+                held.end(lane);
+            }
         }
     }
 }
@@ -387,12 +431,18 @@ impl Drop for CodeWriter {
         if batch.capacity() > 0 {
             self.space.shared().quarantine.leave(batch);
         }
-        for lane in &self.lanes {
-            // A buffer that was leaked keeps its granules, not the span.
-            let OpenLane { spans, aside, .. } = std::mem::take(&mut *lane.borrow_mut());
-            for span in spans.into_iter().chain(aside.into_values()) {
-                self.give_span(span);
+        for lane in Lane::ALL {
+            let mut open = std::mem::take(&mut *self.open_lane(lane).borrow_mut());
+            if open.spans.is_empty() && open.aside.is_empty() && open.freed.is_empty() {
+                continue;
             }
+            let mut held = Held::lock(self.space.shared(), lane);
+            held.free_all(&mut open);
+            // A buffer that was leaked keeps its granules, not the span.
+            for span in open.spans.into_iter().chain(open.aside.into_values()) {
+                self.give_span(span, &mut held);
+            }
+            held.end(lane);
         }
     }
 }

@@ -187,16 +187,6 @@ impl Chunk {
         Some(unsafe { [AtomicU64::from_ptr(trailer), AtomicU64::from_ptr(trailer.add(1))] })
     }
 
-    /// The owner of code of this chunk.
-    #[inline]
-    pub(crate) fn owner(&self, code: &Code) -> usize {
-        let owner = match self.trailer_of(code) {
-            Some([owner, _]) => owner.load(Ordering::Relaxed),
-            None => self.read_trailer(self.granules_of(code).end - 1)[0],
-        };
-        owner as usize
-    }
-
     /// Makes lookups find a function no more, and returns its owner.
     ///
     /// # Safety
@@ -213,7 +203,7 @@ impl Chunk {
                 let end = self.granules_of(code).end * GRANULE;
                 // SAFETY: the word is the code's; pages that are flipped hold no other code, and nobody runs this one.
                 unsafe { self.memory.write(end - size_of::<u64>(), &UNLISTED.to_ne_bytes()) }?;
-                Ok(self.owner(code))
+                Ok(self.read_trailer(end / GRANULE - 1)[0] as usize)
             }
         }
     }
@@ -567,7 +557,7 @@ mod tests {
         assert_eq!(chunk.functions().collect::<Vec<_>>(), [function]);
         // SAFETY: nobody runs it.
         assert_eq!(unsafe { chunk.unlist(&code) }, Ok(77));
-        assert_eq!((chunk.lookup(address), chunk.functions().count(), chunk.owner(&code)), (None, 0, 77));
+        assert_eq!((chunk.lookup(address), chunk.functions().count()), (None, 0));
         chunk.unmark_one(granules.end - 1);
         assert_eq!(chunk.lookup(address), None);
     }

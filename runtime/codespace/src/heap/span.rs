@@ -24,6 +24,8 @@ use crate::{Error, SPAN};
 
 /// As many runs as a span can have: every other granule.
 const RUNS: usize = SPAN_GRANULES / 2;
+/// The numbers that there is room for: the starts and ends of so many runs, before they become runs.
+const ROOM: usize = 2 * RUNS + 4;
 
 /// The free granules of a span as bits.
 pub(crate) type FreeBits = [u64; SPAN_GRANULES / bits::WORD];
@@ -83,14 +85,42 @@ impl Runs {
     /// None. Later nothing needs memory.
     pub(crate) fn new() -> Result<Runs, Error> {
         let mut runs = Vec::new();
-        runs.try_reserve_exact(RUNS).map_err(|_| Error::Memory)?;
+        runs.try_reserve_exact(ROOM).map_err(|_| Error::Memory)?;
         Ok(Runs { runs, large: LARGE, recent: 0 })
     }
 
     /// Forgets all, and takes over what is free in another span.
     pub(crate) fn reset(&mut self, free: &FreeBits) {
         self.runs.clear();
-        self.runs.extend(bits::runs(free).map(|run| (run.len() << 16 | run.start) as u32));
+        // Where the bits change, from the first on: a start, the end to it, the next start. Four at a time, although there may be
+        // fewer: what the processor guesses wrong costs it more.
+        let mut before = 0;
+        for (at, &word) in free.iter().enumerate() {
+            let mut edges = word ^ (word << 1 | before);
+            before = word >> (bits::WORD - 1);
+            loop {
+                let len = self.runs.len() + edges.count_ones().min(4) as usize;
+                let four = [(); 4].map(|()| {
+                    let edge = edges.trailing_zeros();
+                    edges &= edges.wrapping_sub(1);
+                    (at * bits::WORD) as u32 + edge
+                });
+                self.runs.extend_from_slice(&four);
+                self.runs.truncate(len);
+                if edges == 0 {
+                    break;
+                }
+            }
+        }
+        if before == 1 {
+            self.runs.push(SPAN_GRANULES as u32);
+        }
+        let count = self.runs.len() / 2;
+        for run in 0..count {
+            let (start, end) = (self.runs[2 * run], self.runs[2 * run + 1]);
+            self.runs[run] = (end - start) << 16 | start;
+        }
+        self.runs.truncate(count);
         self.large = LARGE;
     }
 
