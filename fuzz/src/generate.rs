@@ -15,6 +15,7 @@
 //! * Every program passes the verifier, and ends: loops count down, calls go to earlier methods only.
 //! * The same bytes make the same program, whatever the folding, up to what folding leaves out.
 
+mod counting;
 mod objects;
 
 use std::collections::BTreeMap;
@@ -131,6 +132,7 @@ impl Program {
             locals: Vec::new(),
             pool: Vec::new(),
             known: BTreeMap::new(),
+            node_locals: Vec::new(),
             depth: 0,
             // Methods begin at other places, so that the last one does not hide what the others show.
             shown: index as u32 * 5,
@@ -175,6 +177,8 @@ struct Generator<'a, 'p> {
     pool: Vec<Node>,
     /// What new objects are.
     known: BTreeMap<Node, Known>,
+    /// Locals that hold nodes only.
+    node_locals: Vec<Local>,
     depth: usize,
     /// How many values have been stored only so that the host sees them.
     shown: u32,
@@ -202,11 +206,13 @@ impl<'a> Generator<'a, '_> {
             self.builder.set(local, value);
             self.locals.push((local, ty));
         }
+        self.node_locals();
         self.region();
         for (local, _) in self.locals.clone() {
             let value = self.builder.get(local);
             self.show(value);
         }
+        self.show_nodes();
         let values: Vec<Node> = results.iter().map(|ty| self.value(*ty)).collect();
         self.builder.ret(&values);
         self.builder.finish()
@@ -218,7 +224,7 @@ impl<'a> Generator<'a, '_> {
         for ordinal in 0..1 + self.choices.below(MAX_STATEMENTS) {
             self.builder.at(SourcePos(ordinal as u32));
             let is_flat = self.depth > MAX_DEPTH || self.choices.is_exhausted();
-            match self.choices.below(if is_flat { 18 } else { 25 }) {
+            match self.choices.below(if is_flat { 20 } else { 29 }) {
                 0..=4 => (0..1 + self.choices.below(MAX_COMPUTATIONS)).for_each(|_| self.compute()),
                 5..=6 => self.set(),
                 7 => self.load(),
@@ -230,10 +236,12 @@ impl<'a> Generator<'a, '_> {
                 13 => self.bulk(),
                 14 => self.poll(),
                 15..=17 => self.object(),
-                18 | 19 => self.if_else(),
-                20 | 21 => self.counted_loop(),
-                22 => self.switch(),
-                23 => self.throw_if(),
+                18 | 19 => self.accesses(),
+                20 | 21 => self.if_else(),
+                22 | 23 => self.counted_loop(),
+                24 | 25 => self.counting_loop(),
+                26 => self.switch(),
+                27 => self.throw_if(),
                 _ => self.try_region(),
             }
         }

@@ -1,8 +1,8 @@
 //! Random programs before and after random passes; and the same passes on the same programs, again and on several threads.
 
-use dagwood_fuzz::{Checked, Plan, bytes_of_seed, check_passes, check_plan, optimized, seeds};
+use dagwood_fuzz::{Checked, Plan, bytes_of_seed, check_passes, check_plan, optimized, optimized_by, seeds};
 use dagwood_il::{Edits, Folding, Method, Properties};
-use dagwood_opt::{Changed, Pass, PassCx, Strategy};
+use dagwood_opt::{Changed, Pass, PassCx, Strategy, passes};
 
 /// The bytes of a seed's program.
 fn bytes(seed: u64) -> Vec<u8> {
@@ -33,6 +33,22 @@ fn plans_cover_every_strategy_and_lists_of_passes() {
     for pass in dagwood_opt::passes::PASSES {
         assert!(plans.iter().any(|plan| plan.contains(pass.name)), "{}", pass.name);
     }
+}
+
+/// Objects are few among what programs are made of, so those that need not be made have a hunt of their own.
+#[test]
+fn objects_that_are_not_made_change_no_outcome() {
+    let list = [passes::escape_analysis::PASS];
+    let plan = Plan { strategy: Strategy::of_passes(&list), folding: Folding::On, seed: 0 };
+    let mut gone = 0;
+    for seed in seeds(60) {
+        if let Err(difference) = check_plan(&bytes(seed), &plan) {
+            panic!("seed {seed}: {difference}");
+        }
+        gone += optimized_by(&bytes(seed), &plan).expect("the pass goes well").rewrites();
+    }
+    println!("{gone} objects, or groups of them, are not made");
+    assert!(gone > 60, "{gone} objects are not made");
 }
 
 /// Takes an operand for the result of what commutes.
@@ -82,7 +98,7 @@ fn identical_input_has_identical_output_on_any_thread() {
     let programs =
         std::env::var("DAGWOOD_FUZZ_PROGRAMS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let first = printed(programs, 1);
-    for threads in [1, 4, 4] {
+    for threads in [1, 1, 4, 4, 4] {
         for (seed, (left, right)) in first.iter().zip(&printed(programs, threads)).enumerate() {
             assert!(left == right, "seed {seed} on {threads} threads:\n{left}\nand\n{right}");
         }
