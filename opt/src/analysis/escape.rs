@@ -10,7 +10,15 @@
 //!
 //! Along all paths the analysis carries which locals lead to which allocation, and which fields of those hold another one. Where paths
 //! meet these must agree, as far as anybody reads them: an object that is *perhaps* somewhere would have to be made. What such a
-//! state says is only as good as that no allocation in it escapes; so all are taken not to until one is seen to.
+//! state says is only as good as that no object in it escapes; so all are taken not to until one is seen to.
+//!
+//! Where one local leads to objects of one shape on all paths, but to different ones, it leads to one that merges them from there on:
+//!
+//! ```text
+//!   $p ─► %a ─┐                                            what an accumulator or an iterator in a loop is,
+//!             ├─► b3: $p ─► a merged object, and           of which each turn makes the next
+//!   $p ─► %b ─┘       so is whatever held %a and %b
+//! ```
 //!
 //! # Why
 //!
@@ -32,34 +40,40 @@
 
 mod state;
 mod uses;
+mod walk;
 
-use dagwood_il::cfg::EdgeKind;
-use dagwood_il::dataflow::{Liveness, TooManyFacts, heads_of_uses};
+use std::collections::BTreeMap;
+
+use dagwood_il::dataflow::{Liveness, TooManyFacts};
 use dagwood_il::entity::{Entity, EntityVec};
-use dagwood_il::layout::ObjectKind;
-use dagwood_il::{Block, Cfg, KindSet, Local, Method, Module, Node, Opcode, Payload, Properties, Type};
+use dagwood_il::{Block, Cfg, Local, Method, Module, Node, Properties};
 
 use super::Analysis;
-use super::live_locals::set;
 use crate::cx::PassCx;
 use state::State;
+use walk::Walk;
+
 pub use state::{Contents, Held};
 pub use uses::{Field, Shape, Use, comparison};
 
 /// How many allocations are looked at, the first ones.
 pub const MAX_ALLOCATIONS: usize = 128;
+/// How many objects merge others.
+pub const MAX_MERGED: usize = 64;
+/// How often the method is walked again because objects were found to meet.
+pub const MAX_ROUNDS: usize = 8;
 /// How many elements an array may have.
 pub const MAX_ELEMENTS: u32 = 16;
 /// How many fields an object may have.
 pub const MAX_FIELDS: usize = 32;
 
-/// A root that makes an object.
+/// An object that the method makes, or one of several of a shape that paths merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Allocation(u32);
+pub struct Object(u32);
 
-impl Entity for Allocation {
-    fn new(index: usize) -> Allocation {
-        Allocation(u32::try_from(index).expect("there are at most MAX_ALLOCATIONS"))
+impl Entity for Object {
+    fn new(index: usize) -> Object {
+        Object(u32::try_from(index).expect("there are at most MAX_ALLOCATIONS and MAX_MERGED"))
     }
 
     fn index(self) -> usize {
@@ -85,27 +99,37 @@ pub enum Place {
     Head(Block),
 }
 
-/// An allocation.
+/// Where an object comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A root of a block makes it.
+    Made(Block, Node),
+    /// At this head, it is what the local leads to: another object on each path.
+    Merged(Block, Local),
+}
+
+/// An object.
 #[derive(Clone, Debug)]
-pub struct Site {
-    /// The root.
-    pub node: Node,
-    /// Its block.
-    pub block: Block,
-    /// What it makes.
+pub struct ObjectData {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it is.
     pub shape: Shape,
-    /// Where what it makes escapes first, if it does.
+    /// Where it escapes first, if it does.
     pub escape: Option<Escape>,
 }
 
 /// What the analysis finds.
 #[derive(Clone, Debug)]
 pub struct Escapes {
-    sites: EntityVec<Allocation, Site>,
-    /// By node: the allocation that its value comes from.
-    leads: EntityVec<Node, Option<Allocation>>,
+    /// Those that are made first.
+    objects: EntityVec<Object, ObjectData>,
+    /// By node: the object that its value is.
+    leads: EntityVec<Node, Option<Object>>,
     /// By head: what is held there.
     heads: EntityVec<Block, Option<State>>,
+    /// By edge: which merged object is which other one before.
+    arrivals: BTreeMap<(Block, Block), Vec<(Object, Object)>>,
     /// By head: what floats and takes references, but for frame states.
     users: EntityVec<Block, Vec<Node>>,
     /// Allocations that could not be looked at: their blocks and roots, and why.
@@ -113,7 +137,7 @@ pub struct Escapes {
 }
 
 impl Escapes {
-    /// Which allocations of `method` escape. `spend` is told of work; when it says no more, all escape.
+    /// Which objects of `method` escape. `spend` is told of work; when it says no more, all do.
     pub fn compute(
         module: &Module,
         method: &Method<'_>,
@@ -121,62 +145,56 @@ impl Escapes {
         liveness: &Liveness,
         spend: &mut dyn FnMut(u64) -> bool,
     ) -> Escapes {
-        let (sites, unknown) = find_sites(module, method, cfg);
-        let Nodes { entries, users } = Nodes::collect(method);
-        let escapes = Escapes {
-            sites,
-            users,
-            leads: EntityVec::filled(None, method.node_count()),
+        let (objects, unknown) = find_allocations(module, method, cfg);
+        let mut escapes = Escapes {
+            objects,
+            leads: EntityVec::new(),
             heads: EntityVec::filled(None, method.block_count()),
+            arrivals: BTreeMap::new(),
+            users: EntityVec::filled(Vec::new(), method.block_count()),
             unknown,
         };
-        if escapes.sites.is_empty() {
+        if escapes.objects.is_empty() {
             return escapes;
         }
-        let mut walk = Walk {
-            module,
-            method,
-            cfg,
-            liveness,
-            entries,
-            escapes,
-            is_pending: EntityVec::filled(false, method.block_count()),
-        };
-        let is_done = walk.run(spend);
-        let mut escapes = walk.escapes;
+        let is_done = Walk::new(module, method, cfg, liveness, &mut escapes).run(spend);
         if !is_done {
-            let why = "there was no time to follow it";
-            for allocation in escapes.sites.keys() {
-                let site = &mut escapes.sites[allocation];
-                site.escape.get_or_insert(Escape { at: Place::Root(site.block, site.node), why });
+            let (at, why) = (Place::Head(Block::new(0)), "there was no time to follow it");
+            for object in escapes.objects.keys() {
+                escapes.objects[object].escape.get_or_insert(Escape { at, why });
             }
         }
         escapes
     }
 
-    /// The allocations.
-    pub fn sites(&self) -> impl Iterator<Item = (Allocation, &Site)> {
-        self.sites.iter()
+    /// The objects.
+    pub fn objects(&self) -> impl Iterator<Item = (Object, &ObjectData)> {
+        self.objects.iter()
     }
 
-    /// An allocation.
-    pub fn site(&self, allocation: Allocation) -> &Site {
-        &self.sites[allocation]
+    /// What there is to know of an object.
+    pub fn data(&self, object: Object) -> &ObjectData {
+        &self.objects[object]
     }
 
     /// Allocations that could not be looked at: block, root, and why.
-    pub fn unknown(&self) -> &[(Block, Node, &'static str)] {
+    pub fn unknown(&self) -> &[Unknown] {
         &self.unknown
     }
 
-    /// The allocation that a value comes from, if what that makes does not escape. Nodes that are newer than this come from none.
-    pub fn object(&self, node: Node) -> Option<Allocation> {
-        self.leads.get(node).copied().flatten().filter(|allocation| self.sites[*allocation].escape.is_none())
+    /// The object that a value is, if it does not escape. Nodes that are newer than this are none.
+    pub fn object(&self, node: Node) -> Option<Object> {
+        self.leads.get(node).copied().flatten().filter(|object| self.is_kept(*object))
     }
 
-    /// The allocation that a root is, if it could be looked at.
-    pub fn made_by(&self, root: Node) -> Option<Allocation> {
-        self.sites.iter().find(|(_, site)| site.node == root).map(|(allocation, _)| allocation)
+    fn is_kept(&self, object: Object) -> bool {
+        self.objects[object].escape.is_none()
+    }
+
+    /// The object that a root makes, if it could be looked at.
+    pub fn made_by(&self, root: Node) -> Option<Object> {
+        let is_made = |data: &ObjectData| matches!(data.origin, Origin::Made(_, node) if node == root);
+        self.objects.iter().find(|(_, data)| is_made(data)).map(|(object, _)| object)
     }
 
     /// The comparisons of references in the extended block with this head.
@@ -186,13 +204,24 @@ impl Escapes {
 
     /// What a root does with objects that do not escape.
     pub fn uses(&self, module: &Module, method: &Method<'_>, node: Node) -> Vec<Use> {
-        uses::of(module, method, node, &|node| self.object(node), &|object| &self.sites[object].shape)
+        uses::of(module, method, node, &|node| self.object(node), &|object| &self.objects[object].shape)
     }
 
     /// What objects that do not escape hold at a head, of those that are in use there.
-    pub fn at_head(&self, head: Block) -> impl Iterator<Item = (Allocation, &Contents)> {
+    pub fn at_head(&self, head: Block) -> impl Iterator<Item = (Object, &Contents)> {
         let objects = self.heads[head].iter().flat_map(State::objects);
-        objects.filter(|(allocation, _)| self.sites[*allocation].escape.is_none())
+        objects.filter(|(object, _)| self.is_kept(*object))
+    }
+
+    /// Which objects are merged on the edge from the end of a block to a head: what each is from there on, and before.
+    pub fn arriving(&self, from: Block, head: Block) -> impl Iterator<Item = (Object, Object)> {
+        let merged = self.arrivals.get(&(from, head)).into_iter().flatten().copied();
+        merged.filter(|(merged, _)| self.is_kept(*merged))
+    }
+
+    /// Which objects are merged, on any edge.
+    pub fn merged(&self) -> impl Iterator<Item = (Object, Object)> {
+        self.arrivals.values().flatten().copied().filter(|(merged, _)| self.is_kept(*merged))
     }
 }
 
@@ -200,250 +229,31 @@ impl Escapes {
 type Unknown = (Block, Node, &'static str);
 
 /// The roots that allocate what can be looked at, and those that allocate something else.
-fn find_sites(
+fn find_allocations(
     module: &Module,
     method: &Method<'_>,
     cfg: &Cfg,
-) -> (EntityVec<Allocation, Site>, Vec<Unknown>) {
-    let (mut sites, mut unknown) = (EntityVec::new(), Vec::new());
+) -> (EntityVec<Object, ObjectData>, Vec<Unknown>) {
+    let (mut objects, mut unknown) = (EntityVec::new(), Vec::new());
     for block in cfg.order() {
         for root in method.roots(*block) {
             if !method.opcode(root.node).has(Properties::ALLOCATES) {
                 continue;
             }
             let shape = match uses::shape_of(module, method, root.node) {
-                _ if sites.len() == MAX_ALLOCATIONS => Err("the method makes too many objects"),
+                _ if objects.len() == MAX_ALLOCATIONS => Err("the method makes too many objects"),
                 shape => shape,
             };
             match shape {
                 Ok(shape) => {
-                    sites.push(Site { node: root.node, block: *block, shape, escape: None });
+                    let origin = Origin::Made(*block, root.node);
+                    objects.push(ObjectData { origin, shape, escape: None });
                 }
                 Err(why) => unknown.push((*block, root.node, why)),
             }
         }
     }
-    (sites, unknown)
-}
-
-/// By head: what else than roots is looked at in its extended block.
-struct Nodes {
-    /// `entry` nodes of references.
-    entries: EntityVec<Block, Vec<(Node, Local)>>,
-    /// Nodes that float and take references, but for frame states.
-    users: EntityVec<Block, Vec<Node>>,
-}
-
-impl Nodes {
-    fn collect(method: &Method<'_>) -> Nodes {
-        let blocks = method.block_count();
-        let mut nodes = Nodes {
-            entries: EntityVec::filled(Vec::new(), blocks),
-            users: EntityVec::filled(Vec::new(), blocks),
-        };
-        for (node, head) in heads_of_uses(method).iter() {
-            let Some(head) = *head else { continue };
-            let opcode = method.opcode(node);
-            if let (Opcode::Entry, Payload::Local(local)) = (opcode, method.payload(node)) {
-                if method.ty(node) == Type::Ref {
-                    nodes.entries[head].push((node, local));
-                }
-            } else if !method.is_root(node)
-                && !opcode.has(Properties::FRAME_ONLY)
-                && method.operands(node).iter().any(|operand| method.ty(*operand) == Type::Ref)
-            {
-                nodes.users[head].push(node);
-            }
-        }
-        nodes
-    }
-}
-
-struct Walk<'w, 'a> {
-    module: &'w Module,
-    method: &'w Method<'a>,
-    cfg: &'w Cfg,
-    liveness: &'w Liveness,
-    /// By head: its `entry` nodes of references.
-    entries: EntityVec<Block, Vec<(Node, Local)>>,
-    escapes: Escapes,
-    is_pending: EntityVec<Block, bool>,
-}
-
-impl Walk<'_, '_> {
-    /// Walks until no state at a head changes. Whether there was time for it.
-    fn run(&mut self, spend: &mut dyn FnMut(u64) -> bool) -> bool {
-        let heads: Vec<Block> =
-            self.cfg.order().iter().copied().filter(|block| self.is_head(*block)).collect();
-        let Some(entry) = heads.first() else { return true };
-        self.escapes.heads[*entry] = Some(State::default());
-        self.is_pending[*entry] = true;
-        let mut has_changed = true;
-        while std::mem::take(&mut has_changed) {
-            for head in &heads {
-                if !std::mem::take(&mut self.is_pending[*head]) {
-                    continue;
-                }
-                has_changed = true;
-                let work = self.extended_block(*head);
-                if !spend(work) {
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    fn is_head(&self, block: Block) -> bool {
-        self.method.block(block).extends.is_none()
-    }
-
-    /// Walks the tree of blocks below a head. Returns what it cost.
-    fn extended_block(&mut self, head: Block) -> u64 {
-        let Some(state) = self.escapes.heads[head].clone() else { return 1 };
-        for index in 0..self.entries[head].len() {
-            let (node, local) = self.entries[head][index];
-            self.escapes.leads[node] = state.local(local);
-        }
-        let mut work = 1;
-        let mut pending = vec![(head, state)];
-        while let Some((block, mut state)) = pending.pop() {
-            work += self.block(block, head, &mut state);
-            for edge in self.cfg.successors(block).iter().filter(|edge| !edge.is_exception()) {
-                work += state.size();
-                match edge.kind {
-                    EdgeKind::Extension => pending.push((edge.block, state.clone())),
-                    _ => self.arrive(edge.block, &state),
-                }
-            }
-        }
-        for index in 0..self.escapes.users[head].len() {
-            let node = self.escapes.users[head][index];
-            self.floating(head, node);
-        }
-        work
-    }
-
-    fn block(&mut self, block: Block, head: Block, state: &mut State) -> u64 {
-        let (method, cfg) = (self.method, self.cfg);
-        let mut points = cfg.raise_points(block).iter().peekable();
-        let mut work = method.roots(block).len() as u64;
-        for (position, root) in (0..).zip(method.roots(block)) {
-            if let Some(point) = points.next_if(|point| point.position == position) {
-                for edge in cfg.successors(block).iter().filter(|edge| catches(edge.kind, point.kinds)) {
-                    work += state.size();
-                    self.arrive(edge.block, state);
-                }
-            }
-            self.root(block, head, root.node, state);
-        }
-        work
-    }
-
-    /// The allocation that a value comes from, unless it has escaped.
-    fn object(&self, node: Node) -> Option<Allocation> {
-        self.escapes.object(node)
-    }
-
-    /// What a root does to the state, and which objects escape by it.
-    fn root(&mut self, block: Block, head: Block, node: Node, state: &mut State) {
-        let at = Place::Root(block, node);
-        self.escapes.leads[node] = None;
-        if let Some((local, value)) = set(self.method, node) {
-            return state.set(local, self.object(value));
-        }
-        if self.method.opcode(node).has(Properties::ALLOCATES) {
-            self.allocate(node, head, state);
-        }
-        for found in self.escapes.uses(self.module, self.method, node) {
-            match found {
-                Use::Is(object) => self.escapes.leads[node] = Some(object),
-                Use::Constant(..) | Use::Class(..) => {}
-                Use::Load(object, field) => {
-                    self.escapes.leads[node] = state.field(object, field).object();
-                }
-                Use::Store(object, field, value) => {
-                    state.store(object, field, Held::of(self.object(value)));
-                }
-                Use::Enter(object) if state.enter(object) => {}
-                Use::Enter(object) => self.escape(object, at, "its monitor is entered too often"),
-                Use::Exit(object) if state.exit(object) => {}
-                Use::Exit(object) => self.escape(object, at, "its monitor is left without being held"),
-                Use::Escape(object, why) => self.escape(object, at, why),
-            }
-        }
-    }
-
-    fn allocate(&mut self, node: Node, head: Block, state: &mut State) {
-        let Some(allocation) = self.escapes.made_by(node) else { return };
-        let site = &self.escapes.sites[allocation];
-        if site.escape.is_none() {
-            // Control gets here for the first time without one, so where it comes around with one, two states have met.
-            let is_alone = |state: &State| !state.mentions(allocation);
-            debug_assert!(
-                self.escapes.heads[head].as_ref().is_none_or(is_alone),
-                "one object at most is in use"
-            );
-            self.escapes.leads[node] = Some(allocation);
-            state.allocate(allocation, site.shape.fields.len());
-        }
-    }
-
-    /// A node that floats and uses references.
-    fn floating(&mut self, head: Block, node: Node) {
-        if comparison(self.method, node).is_some() {
-            return;
-        }
-        for operand in self.method.operands(node) {
-            if let Some(object) = self.object(*operand) {
-                self.escape(object, Place::Root(head, node), "a choice may lead to it or to something else");
-            }
-        }
-    }
-
-    /// Control may arrive at a head with this state.
-    fn arrive(&mut self, head: Block, state: &State) {
-        let (sites, liveness) = (&self.escapes.sites, self.liveness);
-        let is_known = |allocation: Allocation| sites[allocation].escape.is_none();
-        let arriving = state.pruned(|local| liveness.is_live_in(head, local), is_known);
-        let Some(known) = &mut self.escapes.heads[head] else {
-            self.escapes.heads[head] = Some(arriving);
-            self.is_pending[head] = true;
-            return;
-        };
-        let (has_changed, apart) = known.meet(&arriving);
-        self.is_pending[head] |= has_changed;
-        for (object, why) in apart {
-            self.escape(object, Place::Head(head), why);
-        }
-    }
-
-    /// An object escapes. Wherever it was, all is looked at again: what is stored in it escapes, too.
-    fn escape(&mut self, object: Allocation, at: Place, why: &'static str) {
-        let site = &mut self.escapes.sites[object];
-        if site.escape.is_some() {
-            return;
-        }
-        site.escape = Some(Escape { at, why });
-        let own = self.method.head(site.block);
-        self.is_pending[own] = true;
-        for head in self.cfg.order() {
-            let mentions = |state: &State| state.mentions(object);
-            self.is_pending[*head] |= self.escapes.heads[*head].as_ref().is_some_and(mentions);
-        }
-    }
-}
-
-fn catches(kind: EdgeKind, raised: KindSet) -> bool {
-    matches!(kind, EdgeKind::Exception(kinds) if !kinds.intersection(raised).is_empty())
-}
-
-/// What an allocation makes.
-impl Site {
-    /// The kind of object.
-    pub fn kind(&self) -> ObjectKind {
-        self.shape.kind
-    }
+    (objects, unknown)
 }
 
 /// The escapes, unless the method is too intricate for them.

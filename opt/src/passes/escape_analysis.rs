@@ -33,9 +33,9 @@ mod frames;
 use std::collections::BTreeMap;
 
 use dagwood_il::entity::EntityVec;
-use dagwood_il::{Block, Edits, Local, Method, Node, Opcode, Payload, Point, SourcePos, Type};
+use dagwood_il::{Block, EdgeKind, Edits, Local, Method, Node, Opcode, Payload, Point, SourcePos, Type};
 
-use crate::analysis::escape::{Allocation, Escapes, Held, Place, Use, comparison};
+use crate::analysis::escape::{Escapes, Held, Object, Origin, Place, Use, comparison};
 use crate::analysis::live_locals::set;
 use crate::cx::PassCx;
 use crate::demand::{Demand, Gain};
@@ -88,9 +88,9 @@ fn say_what_escapes(cx: &mut PassCx<'_>, escapes: &Escapes) {
     for (block, node, why) in escapes.unknown() {
         cx.missed((*block, *node), || format!("the object is made: {why}"));
     }
-    for (_, site) in escapes.sites() {
-        let Some(escape) = site.escape else { continue };
-        cx.missed((site.block, site.node), || match escape.at {
+    for (_, data) in escapes.objects() {
+        let (Some(escape), Origin::Made(block, node)) = (data.escape, data.origin) else { continue };
+        cx.missed((block, node), || match escape.at {
             Place::Root(block, node) => format!("the object escapes: {}, {node} in {block}", escape.why),
             Place::Head(block) => format!("the object escapes: {}, at {block}", escape.why),
         });
@@ -98,43 +98,48 @@ fn say_what_escapes(cx: &mut PassCx<'_>, escapes: &Escapes) {
 }
 
 /// Asks for each object that does not escape, together with those that it may hold or be held by.
-fn choose(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes) -> EntityVec<Allocation, bool> {
+fn choose(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes) -> EntityVec<Object, bool> {
     let module = cx.module();
     // By allocation: another one of its group, or itself.
-    let mut group: EntityVec<Allocation, Allocation> = EntityVec::new();
-    for (object, _) in escapes.sites() {
+    let mut group: EntityVec<Object, Object> = EntityVec::new();
+    for (object, _) in escapes.objects() {
         group.push(object);
     }
-    let first = |group: &EntityVec<Allocation, Allocation>, mut object: Allocation| {
+    let first = |group: &EntityVec<Object, Object>, mut object: Object| {
         while group[object] != object {
             object = group[object];
         }
         object
     };
     cx.spend(method.node_count() as u64);
+    let mut pairs: Vec<(Object, Object)> = escapes.merged().collect();
     for root in method.blocks().flat_map(|block| method.roots(block)) {
         for found in escapes.uses(module, method, root.node) {
             let (Use::Is(holder) | Use::Store(holder, ..)) = found else { continue };
-            for held in method.value_operands(root.node).iter().filter_map(|node| escapes.object(*node)) {
-                let (left, right) = (first(&group, holder), first(&group, held));
-                group[left.max(right)] = left.min(right);
-            }
+            let held = method.value_operands(root.node).iter().filter_map(|node| escapes.object(*node));
+            pairs.extend(held.map(|held| (holder, held)));
         }
     }
+    for (left, right) in pairs {
+        let (left, right) = (first(&group, left), first(&group, right));
+        group[left.max(right)] = left.min(right);
+    }
     let mut replaced = EntityVec::filled(false, group.len());
-    for (object, site) in escapes.sites().filter(|(_, site)| site.escape.is_none()) {
+    // Objects that merge others come after these.
+    for (object, data) in escapes.objects().filter(|(_, data)| data.escape.is_none()) {
         let leader = first(&group, object);
-        replaced[object] = match leader == object {
-            true => cx.allows((site.block, site.node), || {
-                let others = group.keys().filter(|other| *other != object && first(&group, *other) == object);
-                match others.count() {
+        replaced[object] = match data.origin {
+            Origin::Made(block, node) if leader == object => cx.allows((block, node), || {
+                let is_made = |other: &Object| matches!(escapes.data(*other).origin, Origin::Made(..));
+                let others = group.keys().filter(|other| is_made(other) && first(&group, *other) == object);
+                match others.count() - 1 {
                     0 => "nobody else sees the object: its fields are values".into(),
-                    others => format!(
-                        "nobody else sees the object, nor {others} more in its fields: all are values"
+                    more => format!(
+                        "nobody else sees the object, nor {more} more that it holds or meets: all are values"
                     ),
                 }
             }),
-            false => replaced[leader],
+            _ => leader != object && replaced[leader],
         };
     }
     replaced
@@ -144,13 +149,13 @@ fn choose(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes) -> Entity
 fn locals(
     method: &mut Method<'_>,
     escapes: &Escapes,
-    replaced: &EntityVec<Allocation, bool>,
-) -> EntityVec<Allocation, Vec<Local>> {
+    replaced: &EntityVec<Object, bool>,
+) -> EntityVec<Object, Vec<Local>> {
     let mut locals = EntityVec::filled(Vec::new(), replaced.len());
     for head in method.blocks().collect::<Vec<_>>() {
         for (object, _) in escapes.at_head(head).filter(|(object, _)| replaced[*object]) {
             if locals[object].is_empty() {
-                let fields = escapes.site(object).shape.fields.iter();
+                let fields = escapes.data(object).shape.fields.iter();
                 locals[object] = fields.map(|field| method.add_local("field", field.ty)).collect();
             }
         }
@@ -166,21 +171,21 @@ enum Value {
     /// This value.
     Node(Node),
     /// Another such object.
-    Object(Allocation),
+    Object(Object),
 }
 
 /// What objects have at one point.
 #[derive(Clone, Debug, Default)]
 struct Scene {
-    fields: BTreeMap<Allocation, Vec<Value>>,
+    fields: BTreeMap<Object, Vec<Value>>,
     /// Scenes of one version are the same.
     version: u32,
 }
 
 struct Replacement<'r> {
     escapes: &'r Escapes,
-    replaced: EntityVec<Allocation, bool>,
-    locals: EntityVec<Allocation, Vec<Local>>,
+    replaced: EntityVec<Object, bool>,
+    locals: EntityVec<Object, Vec<Local>>,
     frames: Frames,
     edits: Edits,
     /// Where something is known now.
@@ -190,12 +195,12 @@ struct Replacement<'r> {
 
 impl Replacement<'_> {
     /// The object that a value leads to, if it is not made.
-    fn object(&self, node: Node) -> Option<Allocation> {
+    fn object(&self, node: Node) -> Option<Object> {
         self.escapes.object(node).filter(|object| self.replaced[*object])
     }
 
     fn extended_block(&mut self, method: &mut Method<'_>, cx: &mut PassCx<'_>, head: Block) {
-        let escapes = self.escapes;
+        let (escapes, cfg) = (self.escapes, cx.cfg(method));
         let mut scene = Scene { version: self.next_version(), ..Scene::default() };
         for (object, contents) in escapes.at_head(head).filter(|(object, _)| self.replaced[*object]) {
             let value = |held: &Held| match held {
@@ -210,14 +215,40 @@ impl Replacement<'_> {
             for (position, root) in (0..).zip(method.roots(block)) {
                 self.root(method, cx, Point { block, position }, root.node, &mut scene);
             }
-            for to in method.successors(block) {
-                if method.block(to).extends == Some(block) {
-                    pending.push((to, scene.clone()));
+            for edge in cfg.successors(block) {
+                match edge.kind {
+                    EdgeKind::Extension => pending.push((edge.block, scene.clone())),
+                    EdgeKind::Normal => self.edge(method, (block, edge.block), &mut scene),
+                    EdgeKind::Exception(_) => {}
                 }
             }
         }
         for node in escapes.comparisons(head) {
             self.compare(method, *node);
+        }
+    }
+
+    /// Where objects are merged, the locals for fields of the new one get what those of the others have.
+    fn edge(&mut self, method: &mut Method<'_>, (from, head): (Block, Block), scene: &mut Scene) {
+        let escapes = self.escapes;
+        let mut sets = Vec::new();
+        for (merged, object) in escapes.arriving(from, head) {
+            if merged == object || !self.replaced[merged] {
+                continue;
+            }
+            let Some((_, contents)) = escapes.at_head(head).find(|(own, _)| *own == merged) else { continue };
+            for (field, held) in contents.fields.iter().enumerate() {
+                if *held != Held::Value {
+                    continue;
+                }
+                if let Some(value) = self.value(method, object, field, scene) {
+                    let local = Payload::Local(self.locals[merged][field]);
+                    sets.push(method.add_node(Opcode::Set, Type::Void, &[value], local));
+                }
+            }
+        }
+        if !sets.is_empty() {
+            self.edits.on_edge(from, head, &sets);
         }
     }
 
@@ -272,9 +303,9 @@ impl Replacement<'_> {
     }
 
     /// The object is not made: its fields are zero.
-    fn make(&mut self, method: &mut Method<'_>, at: Point, object: Allocation, scene: &mut Scene) {
+    fn make(&mut self, method: &mut Method<'_>, at: Point, object: Object, scene: &mut Scene) {
         let escapes = self.escapes;
-        let fields = &escapes.site(object).shape.fields;
+        let fields = &escapes.data(object).shape.fields;
         scene.fields.insert(object, vec![Value::AtHead; fields.len()]);
         for (index, field) in fields.iter().enumerate() {
             let payload = match field.ty {
@@ -292,7 +323,7 @@ impl Replacement<'_> {
         &mut self,
         method: &mut Method<'_>,
         at: Point,
-        (object, field): (Allocation, usize),
+        (object, field): (Object, usize),
         value: Node,
         scene: &mut Scene,
     ) {
@@ -311,7 +342,7 @@ impl Replacement<'_> {
     fn value(
         &mut self,
         method: &mut Method<'_>,
-        object: Allocation,
+        object: Object,
         field: usize,
         scene: &mut Scene,
     ) -> Option<Node> {

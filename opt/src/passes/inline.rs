@@ -43,8 +43,9 @@ use dagwood_il::{
 use crate::analysis::frequencies::Frequencies;
 use crate::cx::PassCx;
 use crate::demand::{Demand, Gain};
+use crate::features::Features;
 use crate::pass::{Changed, Pass};
-use crate::passes::{gvn, jump_threading, value_propagation};
+use crate::passes::{escape_analysis, gvn, jump_threading, value_propagation};
 use crate::region::Region;
 
 /// The pass.
@@ -90,6 +91,7 @@ struct Callee<'a> {
     /// Whether it is the method, or calls that or itself.
     is_recursive: bool,
     has_frames: bool,
+    makes_objects: bool,
 }
 
 /// Why a call stays.
@@ -147,6 +149,7 @@ struct Brought {
     calls: u32,
     gain_of_calls: Gain,
     size: u64,
+    makes_objects: bool,
 }
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
@@ -309,7 +312,8 @@ impl<'a> Callee<'a> {
         let size = body.nodes().filter(is_work).count() as u64;
         let has_frames = body.nodes().any(|node| matches!(body.payload(node), Payload::Frame(_)));
         let time = time(module, &body, size);
-        Callee { size, time, uses, calls, is_recursive, has_frames, body }
+        let makes_objects = Features::of(&body).has(Features::ALLOCATIONS);
+        Callee { size, time, uses, calls, is_recursive, has_frames, makes_objects, body }
     }
 
     /// What this brings in place of a call.
@@ -345,6 +349,7 @@ impl Brought {
         self.size += size;
         self.gain.0 = self.gain.0.saturating_add(gain.0);
         self.calls += callee.calls;
+        self.makes_objects |= callee.makes_objects;
         let gain_of_calls = Gain::cycles(CALL_CYCLES.saturating_mul(callee.calls), Some(frequency));
         self.gain_of_calls.0 = self.gain_of_calls.0.saturating_add(gain_of_calls.0);
     }
@@ -359,6 +364,10 @@ impl Brought {
         let known = "arguments and results are known where a callee came in";
         for pass in [jump_threading::PASS, value_propagation::PASS, gvn::PASS] {
             cx.demand(Demand::new(pass, region.clone(), known, self.gain));
+        }
+        if self.makes_objects || Features::of(method).has(Features::ALLOCATIONS) {
+            let objects = "objects are seen by one call less";
+            cx.demand(Demand::new(escape_analysis::PASS, region.clone(), objects, self.gain));
         }
         if self.calls > 0 {
             let cost = Some(WORK_PER_CALL * u64::from(self.calls));

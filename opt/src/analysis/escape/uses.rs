@@ -6,7 +6,7 @@ use dagwood_il::{
     SymbolKind, Type,
 };
 
-use super::{Allocation, MAX_ELEMENTS, MAX_FIELDS};
+use super::{MAX_ELEMENTS, MAX_FIELDS, Object};
 
 /// A field, or an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,26 +45,26 @@ impl Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// It yields the object, of which what it asks holds.
-    Is(Allocation),
+    Is(Object),
     /// It yields this 32-bit integer.
-    Constant(Allocation, u64),
+    Constant(Object, u64),
     /// It yields the address of this class's description.
-    Class(Allocation, ClassId),
+    Class(Object, ClassId),
     /// It yields what the object has in a field.
-    Load(Allocation, usize),
+    Load(Object, usize),
     /// It puts a value into a field.
-    Store(Allocation, usize, Node),
+    Store(Object, usize, Node),
     /// It enters the object's monitor.
-    Enter(Allocation),
+    Enter(Object),
     /// It leaves the object's monitor.
-    Exit(Allocation),
+    Exit(Object),
     /// Others may see the object after it; and how.
-    Escape(Allocation, &'static str),
+    Escape(Object, &'static str),
 }
 
 impl Use {
     /// The object that is used.
-    pub fn object(self) -> Allocation {
+    pub fn object(self) -> Object {
         match self {
             Use::Is(object)
             | Use::Constant(object, _)
@@ -151,11 +151,11 @@ pub(super) fn of<'s>(
     module: &Module,
     method: &Method<'_>,
     node: Node,
-    object: &impl Fn(Node) -> Option<Allocation>,
-    shape: &impl Fn(Allocation) -> &'s Shape,
+    object: &impl Fn(Node) -> Option<Object>,
+    shape: &impl Fn(Object) -> &'s Shape,
 ) -> Vec<Use> {
     let operands = method.value_operands(node).iter().enumerate();
-    let objects: Vec<(usize, Allocation)> =
+    let objects: Vec<(usize, Object)> =
         operands.filter_map(|(index, operand)| Some((index, object(*operand)?))).collect();
     if objects.is_empty() {
         return Vec::new();
@@ -171,8 +171,8 @@ fn understood<'s>(
     module: &Module,
     method: &Method<'_>,
     node: Node,
-    object: &impl Fn(Node) -> Option<Allocation>,
-    shape: &impl Fn(Allocation) -> &'s Shape,
+    object: &impl Fn(Node) -> Option<Object>,
+    shape: &impl Fn(Object) -> &'s Shape,
 ) -> Option<Use> {
     let operands = method.value_operands(node);
     let opcode = method.opcode(node);

@@ -11,7 +11,7 @@ use dagwood_il::entity::Entity;
 use dagwood_il::{Method, Node, Opcode, Payload, Type, VirtualData};
 
 use super::{Replacement, Scene, Value};
-use crate::analysis::escape::Allocation;
+use crate::analysis::escape::Object;
 
 /// What a frame state may show that is made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ enum Shown {
     /// A frame state, or a virtual object that was there.
     Old(Node),
     /// An object that is not made.
-    Object(Allocation),
+    Object(Object),
 }
 
 /// The nodes that have been made, by what they show and the version of the scene.
@@ -120,7 +120,7 @@ impl Replacement<'_> {
             Shown::Old(node) => method.payload(node),
             Shown::Object(object) => {
                 let id = self.frames.first_id.saturating_add(object.index() as u32);
-                let kind = self.escapes.site(object).shape.kind;
+                let kind = self.escapes.data(object).shape.kind;
                 Payload::Virtual(method.add_virtual(VirtualData { id, kind }))
             }
         }
