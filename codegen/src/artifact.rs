@@ -49,8 +49,10 @@ pub struct Artifact {
     pub references: Vec<u32>,
     /// The frame states of sites, each with its parent.
     pub frames: Vec<FrameState>,
-    /// Where what frame states name is; a state names a range of this list.
+    /// Where what frame states and virtual objects name is; each names a range of this list.
     pub locations: Vec<Location>,
+    /// The objects in frame states that were optimized away. They may hold each other.
+    pub virtuals: Vec<VirtualObject>,
     /// The bytes of stack that one activation takes, return address and saved frame pointer included.
     pub frame_size: u32,
     /// How its registers were allocated.
@@ -259,6 +261,20 @@ pub struct FrameState {
     pub parent: Option<u32>,
 }
 
+/// An object that was optimized away, as it is at one site: `locations[first .. first + count]` of the artifact are the values of its
+/// fields, in the order of [`Module::fields`](dagwood_il::Module::fields), or of its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualObject {
+    /// Its number among the objects of its frame state and that one's parents.
+    pub id: u32,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Where the locations of what it holds start.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
 /// Where a value of a frame state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -268,6 +284,8 @@ pub enum Location {
     Constant(Type, u64),
     /// A reference that the frame keeps while it waits, at this distance below its frame pointer.
     Reference(u32),
+    /// An object that was optimized away, as an index of the artifact's.
+    Virtual(u32),
     /// In a register, or wherever the register allocator put it. Code that is left through a frame state stores such values
     /// before; a frame that waits in a call does not tell them.
     Unknown,

@@ -6,7 +6,8 @@
 //!
 //! A frame state names nodes. What code does with them is Cranelift's business, which does not tell where values are; asking it to
 //! keep them somewhere would cost registers in hot code. So a site tells what is free: constants, slots that nobody reads, and
-//! references that have a place in the frame anyway because objects may move there.
+//! references that have a place in the frame anyway because objects may move there. Of an object that was optimized away it tells
+//! the same about what that holds.
 //!
 //! *Guarantees.* A state stands behind its parent, so lists have no cycles. Equal states of sites with equal maps are one.
 
@@ -14,9 +15,9 @@ use std::collections::BTreeMap;
 
 use cranelift_codegen::CompiledCode;
 use dagwood_il::entity::Entity;
-use dagwood_il::{Method, Node, Opcode, Payload};
+use dagwood_il::{Method, Node, Opcode, Payload, VirtualData};
 
-use crate::artifact::{Artifact, FrameState, Location};
+use crate::artifact::{Artifact, FrameState, Location, VirtualObject};
 use crate::sites::{Origin, node_of};
 
 /// The frame states of one method.
@@ -25,11 +26,13 @@ pub(crate) struct Frames<'c, 'o, 'a> {
     origin: &'o Origin<'o, 'a>,
     /// By frame node and the map of the site: the index of the state.
     known: BTreeMap<(u32, Vec<u32>), u32>,
+    /// The same for virtual objects.
+    virtuals: BTreeMap<(u32, Vec<u32>), u32>,
 }
 
 impl<'c, 'o, 'a> Frames<'c, 'o, 'a> {
     pub(crate) fn new(compiled: &'c CompiledCode, origin: &'o Origin<'o, 'a>) -> Self {
-        Frames { compiled, origin, known: BTreeMap::new() }
+        Frames { compiled, origin, known: BTreeMap::new(), virtuals: BTreeMap::new() }
     }
 
     /// The state of the node at a location, at a site whose map lists these references.
@@ -56,7 +59,7 @@ impl<'c, 'o, 'a> Frames<'c, 'o, 'a> {
     }
 
     fn make(
-        &self,
+        &mut self,
         method: &Method<'_>,
         frame: Node,
         parent: Option<u32>,
@@ -65,9 +68,14 @@ impl<'c, 'o, 'a> Frames<'c, 'o, 'a> {
     ) -> Option<u32> {
         let Payload::Frame(info) = method.payload(frame) else { return None };
         let data = method.frame(info);
-        let first = artifact.locations.len() as u32;
+        let mut found = Vec::new();
         let values = &method.operands(frame)[..count(method, frame)];
-        artifact.locations.extend(values.iter().map(|value| self.location(method, *value, map)));
+        let first = self.list(method, values, map, artifact, &mut found);
+        while let Some((object, node)) = found.pop() {
+            let fields = method.operands(node);
+            let first = self.list(method, fields, map, artifact, &mut found);
+            artifact.virtuals[object as usize].first = first;
+        }
         let index = artifact.frames.len() as u32;
         artifact.frames.push(FrameState {
             method: data.method,
@@ -80,6 +88,37 @@ impl<'c, 'o, 'a> Frames<'c, 'o, 'a> {
             parent,
         });
         Some(index)
+    }
+
+    /// Lists where values are, and says where that list starts. Of virtual objects that are new, `found` is told.
+    fn list(
+        &mut self,
+        method: &Method<'_>,
+        values: &[Node],
+        map: &[u32],
+        artifact: &mut Artifact,
+        found: &mut Vec<(u32, Node)>,
+    ) -> u32 {
+        let first = artifact.locations.len() as u32;
+        for value in values {
+            let location = match method.payload(*value) {
+                Payload::Virtual(info) => {
+                    let next = artifact.virtuals.len() as u32;
+                    let key = (value.index() as u32, map.to_vec());
+                    let object = *self.virtuals.entry(key).or_insert(next);
+                    if object == next {
+                        let VirtualData { id, kind } = method.virtual_object(info);
+                        let count = method.operands(*value).len() as u32;
+                        artifact.virtuals.push(VirtualObject { id, kind, first: 0, count });
+                        found.push((object, *value));
+                    }
+                    Location::Virtual(object)
+                }
+                _ => self.location(method, *value, map),
+            };
+            artifact.locations.push(location);
+        }
+        first
     }
 
     fn location(&self, method: &Method<'_>, value: Node, map: &[u32]) -> Location {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use dagwood_codegen::{
     Artifact, Compiler, Features, FrameState, Helper, Location, RelocTarget, Site, Target, Verify,
+    VirtualObject,
 };
+use dagwood_il::layout::ObjectKind;
 use dagwood_il::{
     Builder, Folding, FrameMode, Handler, KindSet, Module, Opcode, Payload, RaiseKind, Signature, SourcePos,
     Type, text,
@@ -136,6 +138,44 @@ fn only_constants_need_to_be_aligned() {
     // A wide constant is an operand in memory, and so is a float, which Cranelift aligns like a vector.
     assert_eq!(align(Opcode::Xor, Type::I64), 8);
     assert_eq!([Type::F32, Type::F64].map(|ty| align(Opcode::FMul, ty)), [16, 16]);
+}
+
+#[test]
+fn a_site_tells_what_objects_hold_that_were_optimized_away() {
+    let source = "
+class @Node size 32
+method @f ($p: ref, $n: i64) -> (ref) {
+b0:
+  %p = entry.ref $p
+  %n = entry.i64 $n
+  %three = const.i32 3
+  %a = virtual 4 @Node [%b, %p]
+  %b = virtual 7 array i32 [%three, %a, %n, dead]
+  %state = frame @f:7 after [%p, %b] [%a] monitors [%a]
+  %r = new @Node frame %state
+  %is_p = eq %p, %r
+  %chosen = select.ref %is_p, %r, %p
+  return %chosen
+}
+";
+    let arena = Bump::new();
+    let parsed = text::parse(source, &arena).unwrap();
+    let artifact = compiler().compile(&parsed.module, &parsed.bodies[0].method).unwrap();
+    let site = artifact.sites[0];
+    let state = artifact.frames[site.frame.unwrap() as usize];
+    let p = Location::Reference(artifact.references[site.references.unwrap().first as usize]);
+    let (b, a) = (Location::Virtual(0), Location::Virtual(1));
+    assert_eq!(artifact.locations[state.first as usize..][..4], [p, b, a, a]);
+    let held = |object: usize| {
+        let VirtualObject { id, kind, first, count } = artifact.virtuals[object];
+        (id, kind, &artifact.locations[first as usize..][..count as usize])
+    };
+    let class = parsed.module.classes.keys().next().unwrap();
+    let three = Location::Constant(Type::I32, 3);
+    let elements = [three, a, Location::Unknown, Location::Dead];
+    assert_eq!(held(0), (7, ObjectKind::Array(Type::I32), &elements[..]));
+    assert_eq!(held(1), (4, ObjectKind::Object(class), &[b, p][..]));
+    assert_eq!(artifact.virtuals.len(), 2);
 }
 
 #[test]
