@@ -18,4 +18,4 @@ pub use clock::seeds;
 pub use generate::{MEMORY_BYTES, Program, mix};
 pub use mutate::{mutate, mutate_words};
 pub use olive::olive_program;
-pub use optimize::{Plan, Printed, check_passes, check_plan, optimized};
+pub use optimize::{Plan, Printed, check_passes, check_plan, optimized, optimized_by};

@@ -92,6 +92,13 @@ pub struct Printed {
     remarks: Vec<(String, Remark)>,
 }
 
+impl Printed {
+    /// How many rewrites passes asked for.
+    pub fn rewrites(&self) -> u64 {
+        self.rewrites
+    }
+}
+
 /// A program and what is done to it.
 struct Case<'p> {
     program: &'p Program,
@@ -316,8 +323,17 @@ pub fn check_plan(bytes: &[u8], plan: &Plan) -> Result<Checked, Difference> {
 ///
 /// What a pass did wrong.
 pub fn optimized(bytes: &[u8]) -> Result<Printed, Difference> {
-    let (program, plan) = (Program::generate(bytes), Plan::of(bytes));
-    let case = Case::new(&program, &plan, Vec::new());
+    optimized_by(bytes, &Plan::of(bytes))
+}
+
+/// The same for another plan.
+///
+/// # Errors
+///
+/// What a pass did wrong.
+pub fn optimized_by(bytes: &[u8], plan: &Plan) -> Result<Printed, Difference> {
+    let program = Program::generate(bytes);
+    let case = Case::new(&program, plan, Vec::new());
     let arena = Bump::new();
     let (_, printed) = case.optimized(&arena, None, None).map_err(|what| case.failed(what))?;
     Ok(printed)

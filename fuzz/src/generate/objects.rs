@@ -4,8 +4,8 @@
 //!   Named (interface: name)          Node { next: ref, n: i64, run }  ◄── Leaf { other: ref, run, name }  implements Named
 //! ```
 //!
-//! What a new object is, is known where it is made; there its fields are used and its methods called. Any other reference may be
-//! null or an array, so it is only tested, cast, compared and passed on. No address of an object is ever seen: engines differ in
+//! What a new object is, is known where it is made, and where it comes from a local that holds nodes only; there its fields are used
+//! and its methods called. Any other reference may be null or an array, so it is only tested, cast, compared and passed on. No address of an object is ever seen: engines differ in
 //! those.
 
 use dagwood_il::layout::ELEMENTS_OFFSET;
@@ -41,6 +41,9 @@ pub(super) enum Known {
 
 /// The elements that arrays have at most.
 const MAX_LENGTH: usize = 4;
+
+/// The locals that hold nodes only, at most.
+const MAX_NODE_LOCALS: usize = 3;
 
 /// The methods that stand in tables, which precede all others.
 pub(super) const TABLE_METHODS: usize = 2;
@@ -85,7 +88,9 @@ impl Declared {
 impl Generator<'_, '_> {
     /// A statement on objects.
     pub(super) fn object(&mut self) {
-        match self.choices.below(10) {
+        match self.choices.below(14) {
+            10 => self.keep(),
+            11..=13 => self.recall(),
             0 | 1 => self.new_object(),
             2 => self.new_array(),
             3 | 4 => self.use_known(),
@@ -114,6 +119,63 @@ impl Generator<'_, '_> {
         let class = [objects.node, objects.leaf][self.choices.below(2)];
         let node = self.builder.emit(Opcode::New, Type::Ref, &[], Payload::Class(class));
         self.know(node, Known::Object(class));
+    }
+
+    /// Makes the locals that hold nodes only.
+    pub(super) fn node_locals(&mut self) {
+        for index in 0..self.choices.below(MAX_NODE_LOCALS + 1) {
+            let local = self.builder.local(&format!("node{index}"), Type::Ref);
+            let class = self.program.objects.node;
+            let node = self.builder.emit(Opcode::New, Type::Ref, &[], Payload::Class(class));
+            self.builder.set(local, node);
+            self.node_locals.push(local);
+        }
+    }
+
+    /// A local that holds nodes gets one: one that is there, more often a new one.
+    fn keep(&mut self) {
+        let Some(local) = self.choices.pick(&self.node_locals).copied() else { return self.new_object() };
+        let node = match self.known() {
+            Some((node, Known::Object(_))) if self.choices.one_in(3) => node,
+            _ => {
+                let class = Payload::Class(self.program.objects.node);
+                let node = self.builder.emit(Opcode::New, Type::Ref, &[], class);
+                self.know(node, Known::Object(self.program.objects.node));
+                self.use_known();
+                node
+            }
+        };
+        self.builder.set(local, node);
+    }
+
+    /// Uses what a local that holds nodes has: at least a node.
+    fn recall(&mut self) {
+        let Some(local) = self.choices.pick(&self.node_locals).copied() else { return self.use_known() };
+        let node = self.builder.get(local);
+        let class = self.program.objects.node;
+        self.known.entry(node).or_insert(Known::Object(class));
+        self.pool.push(node);
+        self.use_known();
+        if self.choices.one_in(4) {
+            self.show_field(node);
+        }
+    }
+
+    /// Lets the host see the numbers in some of the nodes that locals hold at the end.
+    pub(super) fn show_nodes(&mut self) {
+        for local in self.node_locals.clone() {
+            if self.choices.one_in(2) {
+                let node = self.builder.get(local);
+                self.show_field(node);
+            }
+        }
+    }
+
+    /// Lets the host see the number in a node.
+    fn show_field(&mut self, node: Node) {
+        let access = Access { place: Place::Symbol(self.program.objects.n), offset: 24, scale: 1 };
+        let number = self.builder.load(Type::I64, access, node, None);
+        self.show(number);
     }
 
     fn new_array(&mut self) {
