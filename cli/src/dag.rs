@@ -4,13 +4,13 @@
 //! [`CONSOLE`]. Nothing else: a program that declares other native functions is refused with a list of them.
 //!
 //! *Limits.* In the interpreter, fuel counts roots. Compiled, it counts the polls that the text has. See
-//! [`watchdog`](crate::watchdog) for time. The limit for memory is that of the interpreter's objects and slots.
+//! [`watchdog`](crate::watchdog) for time. The limit for memory is that of objects, and of the interpreter's slots.
 //!
 //! Loads and stores of compiled IL go where their addresses say: what comes from elsewhere should be read before it is
 //! run, as machine code should. The interpreter keeps to memory that it knows.
 
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bumpalo::Bump;
 use dagwood_il::entity::Entity;
@@ -22,9 +22,9 @@ use dagwood_il::{Method, MethodId, Module, NativeId, RaiseKind, SourcePos, Symbo
 use dagwood_opt::closed_world;
 use dagwood_runtime::compiler::{Bodies, BodyError};
 use dagwood_runtime::context::Context;
+use dagwood_runtime::heap::{self, Heap};
 use dagwood_runtime::jit::{CallCx, CallError, Jit};
-use dagwood_runtime::memory::{self, LinearMemory};
-use dagwood_runtime::natives::Natives;
+use dagwood_runtime::objects::Objects;
 use dagwood_runtime::raise::Raise;
 use dagwood_runtime::thread::{self, Interrupt, Thread};
 
@@ -36,8 +36,6 @@ use crate::watchdog::{Watchdog, timeout};
 
 /// The bytes of the VM context that a program gets.
 const CONTEXT_BYTES: usize = 4096;
-/// The bytes of a static's storage: what the widest type takes.
-const STATIC_BYTES: usize = 16;
 /// How many errors of a file are shown.
 const MAX_SHOWN: usize = 20;
 
@@ -212,22 +210,24 @@ impl<'a> Dag<'a> {
     ) -> Result<Ended, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::of(self.name, error);
         let module = self.module();
-        let bytes = module.symbols.len() * STATIC_BYTES;
-        let statics = LinearMemory::new(bytes, &memory::Limits { cap: bytes, reserve: bytes });
-        let statics = statics.map_err(|error| failed(&error))?;
         let mut jit = Jit::new(module.clone(), limits.jit_options()?).map_err(|error| failed(&error))?;
+        let mut options = heap::Options::default();
+        if let Some(bytes) = limits.max_memory {
+            options.limit_bytes = bytes as usize;
+        }
+        let heap = Heap::new(Arc::clone(jit.classes()), &options).map_err(|error| failed(&error))?;
         for (id, symbol) in module.symbols.iter() {
             if let SymbolKind::Static(_) = symbol.kind {
-                jit.bind_symbol(id, statics.address() + id.index() * STATIC_BYTES);
+                jit.bind_symbol(id, heap.static_address(id));
             }
         }
         {
             let _watchdog = Watchdog::start(limits.timeout, None)?;
             self.compile(&jit)?;
         }
-        let mut natives = Natives::new(module);
+        let mut objects = Objects::new(module, &heap);
         for id in module.natives.keys() {
-            natives.register(id, |args| {
+            objects.register(id, |_, args| {
                 print_values(sink, args);
                 Ok(Vec::new())
             });
@@ -236,7 +236,7 @@ impl<'a> Dag<'a> {
         thread.set_fuel(limits.fuel);
         let context = Context::new(CONTEXT_BYTES).map_err(|error| failed(&error))?;
         let _watchdog = Watchdog::start(limits.timeout, Some(thread.interrupter()))?;
-        let cx = CallCx { thread: &thread, context: &context, host: &natives };
+        let cx = CallCx { thread: &thread, context: &context, host: &objects };
         match jit.call(cx, method, args) {
             Ok(values) => Ok(Ended::Values(values.into_iter().map(Into::into).collect())),
             Err(CallError::Raised(raise)) => Ok(Ended::Trap(self.raised(&raise, limits))),

@@ -47,6 +47,8 @@ pub struct Artifact {
     /// Where frames have references, as distances below the frame pointer in bytes; a site's [`ReferenceMap`] is a range of this
     /// list.
     pub references: Vec<u32>,
+    /// Whether it has values that are references, be it while no map lists them.
+    pub has_references: bool,
     /// The frame states of sites, each with its parent.
     pub frames: Vec<FrameState>,
     /// Where what frame states and virtual objects name is; each names a range of this list.

@@ -66,7 +66,7 @@ impl Compiler {
             wants_listing: self.listing == Listing::On,
         };
         let artifact = finish(&self.context, &origin, Some(method.id()))?;
-        Ok(Artifact { allocation, ..artifact })
+        Ok(Artifact { allocation, has_references: lower::has_references(method), ..artifact })
     }
 
     /// What Cranelift is given for a method, as text.

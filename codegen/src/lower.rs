@@ -200,7 +200,7 @@ pub(crate) fn lower(
 }
 
 /// Whether a method has values that are references.
-fn has_references(method: &Method<'_>) -> bool {
+pub(crate) fn has_references(method: &Method<'_>) -> bool {
     let mut types =
         method.locals().map(|local| method.local(local).ty).chain(method.nodes().map(|node| method.ty(node)));
     types.any(|ty| ty == Type::Ref)

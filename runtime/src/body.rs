@@ -20,6 +20,8 @@ pub(crate) struct Body {
     pub(crate) handlers: Box<[Landing]>,
     /// The references that maps of sites list, as distances below the frame pointer.
     pub(crate) references: Box<[u32]>,
+    /// Whether it has values that are references.
+    pub(crate) has_references: bool,
     /// The frame states of sites.
     pub(crate) frames: Box<[FrameState]>,
     /// The program whose methods it calls directly, if these calls may be redirected.

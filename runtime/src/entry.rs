@@ -23,6 +23,7 @@ use dagwood_il::RaiseKind;
 use crate::code::CodeTable;
 use crate::context::{Context, InUse};
 use crate::fault;
+use crate::heap::Heap;
 use crate::host::Host;
 use crate::layout::Slot;
 use crate::raise::Raise;
@@ -59,12 +60,29 @@ impl Entry<'_> {
     ///   addresses that stay.
     /// * All machine code that runs keeps `rbp` as the frame pointer, respects the conventions of the artifact's helpers,
     ///   describes each of its raising sites truly, and touches no memory but what its context leads it to.
+    /// * What is passed for a reference is one into the host's heap, and the heap's classes are those that the code was made for.
     pub unsafe fn call(&self, shim: usize, code: usize, slots: &mut [Slot]) -> Result<(), Raise> {
+        // SAFETY: the same contract.
+        unsafe { self.call_with(self.host.heap(), shim, code, slots) }
+    }
+
+    /// As [`Entry::call`], with the heap that the host was found to have: it is not asked again.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn call_with(
+        &self,
+        heap: Option<&Heap>,
+        shim: usize,
+        code: usize,
+        slots: &mut [Slot],
+    ) -> Result<(), Raise> {
         let _entered = self.thread.enter()?;
         fault::prepare_thread().map_err(Raise::fault)?;
         let _taken = self.context.take(self.thread)?;
-        let _lent = self.host.heap().map(|heap| heap.lend(self.thread)).transpose()?;
-        let activation = Activation::new(self);
+        let _lent = heap.map(|heap| heap.lend(self.thread)).transpose()?;
+        let activation = Activation::new(self, heap);
         let _linked = Linked::new(&activation);
         // SAFETY: the caller vouches for shim, code and slots; the context lives at its address, and the activation
         // stays where it is until the trampoline has returned or been unwound.
@@ -88,6 +106,8 @@ pub(crate) struct Exit {
 pub(crate) struct Activation<'a> {
     pub(crate) exit: Exit,
     pub(crate) entry: &'a Entry<'a>,
+    /// Where its references lead, from its entry to its end; none if it has none.
+    pub(crate) heap: Option<&'a Heap>,
     /// The activation around it on this thread of the system, or null.
     outer: *const Activation<'static>,
     /// While its code waits for the host: the frame of the stub that it called.
@@ -103,10 +123,10 @@ thread_local! {
 }
 
 impl<'a> Activation<'a> {
-    fn new(entry: &'a Entry<'a>) -> Activation<'a> {
+    fn new(entry: &'a Entry<'a>, heap: Option<&'a Heap>) -> Activation<'a> {
         let outer = INNERMOST.with(Cell::get);
         let host_frame = Cell::new(ptr::null());
-        Activation { exit: Exit::default(), entry, outer, host_frame, raise: Cell::new(None) }
+        Activation { exit: Exit::default(), entry, heap, outer, host_frame, raise: Cell::new(None) }
     }
 
     /// The innermost activation of this thread.

@@ -19,8 +19,11 @@
 //! # Guarantees
 //!
 //! * The memory is bounded: what does not fit raises `out_of_memory`.
-//! * Bad references that the host passes are errors, or panics where it says so. The collector checks each reference that it
-//!   follows; one that leads to no object is a panic, which names it.
+//! * What the host passes as a reference is null or leads to an object's start, [exactly](starts); anything else is an error, or a
+//!   panic where it says so. That holds for fields, for statics, for arguments, and for what native functions return and raise.
+//!   Which class an object is of no signature says: that is between a frontend and its host, as what addresses lead to.
+//! * The collector checks each reference that it follows; one that leads to no object is a panic, which names it. A heap in which a
+//!   collection was cut off so has objects in both halves, and every later use is refused.
 //! * One thread uses a heap at a time: a heap is not shared, and code that runs with it on one [`Thread`] cannot be joined by
 //!   another. Monitors therefore only count how often they were entered.
 //!
@@ -29,9 +32,11 @@
 //! Allocating in compiled code: four loads, a compare, three stores, besides the loop over nothing, since memory is zeroed in
 //! pieces of 32 KiB ahead of use. Collecting: in proportion to what is reached.
 
+mod access;
 mod collect;
 mod roots;
 mod space;
+mod starts;
 #[cfg(test)]
 mod tests;
 
@@ -41,22 +46,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dagwood_il::entity::Entity;
-use dagwood_il::eval::Value;
 use dagwood_il::interp::Fault;
-use dagwood_il::layout::{
-    CLASS_OFFSET, HEADER_BYTES, LENGTH_OFFSET, OBJECT_ALIGN, ObjectKind, RUNTIME_OFFSET,
-};
-use dagwood_il::{ClassId, RaiseKind, SymbolId, Type};
+use dagwood_il::layout::{CLASS_OFFSET, LENGTH_OFFSET, ObjectKind, RUNTIME_OFFSET};
+use dagwood_il::{RaiseKind, SymbolId};
 
 use crate::classes::{Classes, Info};
 use crate::error::SystemError;
 use crate::raise::Raise;
 use crate::thread::{Block, Thread};
 
+pub use access::AccessError;
 pub use roots::{Root, Roots};
 
 use roots::Held;
 use space::Space;
+use starts::Starts;
 
 /// The bytes that are zeroed at once.
 const CHUNK: usize = 32 << 10;
@@ -120,6 +124,9 @@ pub struct Heap {
     lent: RefCell<Option<Arc<Block>>>,
     held: Held,
     statics: Box<[Static]>,
+    starts: Starts,
+    /// Set while objects move: if it is found set, a collection was cut off.
+    is_broken: Cell<bool>,
     collections: Cell<u64>,
     live_bytes: Cell<usize>,
 }
@@ -141,6 +148,8 @@ impl Heap {
             lent: RefCell::new(None),
             held: Held::default(),
             statics: classes.statics().iter().map(|_| Static::default()).collect(),
+            starts: Starts::new(half.start),
+            is_broken: Cell::new(false),
             collections: Cell::new(0),
             live_bytes: Cell::new(0),
             space,
@@ -211,7 +220,20 @@ impl Heap {
         }
     }
 
+    /// Refuses the use of a heap that a collection has left half moved.
+    ///
+    /// # Errors
+    ///
+    /// A fault that says so.
+    pub(crate) fn check_whole(&self) -> Result<(), Raise> {
+        match self.is_broken.get() {
+            false => Ok(()),
+            true => Err(Raise::fault("the heap is unusable: a collection of it was cut off")),
+        }
+    }
+
     fn allocate_info(&self, info: &Info, length: u32) -> Result<u64, Raise> {
+        self.check_whole()?;
         let none_left = || Raise::new(RaiseKind::OutOfMemory, 0);
         let size = usize::try_from(info.object_bytes(length)).map_err(|_| none_left())?;
         if size > self.space.half(0).len() {
@@ -276,8 +298,9 @@ impl Heap {
     ///
     /// # Errors
     ///
-    /// If another thread has the heap, or the thread another heap.
+    /// If another thread has the heap, or the thread another heap; if a collection was cut off.
     pub(crate) fn lend(&self, thread: &Thread) -> Result<Lent<'_>, Raise> {
+        self.check_whole()?;
         let block = thread.block();
         if let Some(other) = &*self.lent.borrow() {
             return match Arc::ptr_eq(other, block) {
@@ -301,111 +324,6 @@ impl Heap {
             Collect::AtEveryYield => self.collect(),
             Collect::WhenFull => Ok(()),
         }
-    }
-
-    // ---- access by the host ----
-
-    /// The description of an object, if there is one at this address.
-    fn object(&self, reference: u64) -> Option<(usize, &Info)> {
-        let address = usize::try_from(reference).ok()?;
-        let (start, top) = (self.space.half(self.half.get()).start, self.cursor().0);
-        if address < start || address >= top || !address.is_multiple_of(OBJECT_ALIGN as usize) {
-            return None;
-        }
-        let info = self.classes.info_at(self.space.word(address + CLASS_OFFSET as usize))?;
-        let size = info.object_bytes(self.length_at(address));
-        (size <= (top - address) as u64).then_some((address, info))
-    }
-
-    fn length_at(&self, address: usize) -> u32 {
-        self.space.load(address + LENGTH_OFFSET as usize, 4) as u32
-    }
-
-    fn assert_object(&self, reference: u64) {
-        assert!(reference == 0 || self.object(reference).is_some(), "{reference:#x} leads to no object");
-    }
-
-    /// The kind of an object; none if the reference is null or leads to no object.
-    pub fn kind_of(&self, reference: u64) -> Option<ObjectKind> {
-        self.object(reference).map(|(_, info)| info.kind)
-    }
-
-    /// Whether a reference leads to an object of a class.
-    pub fn is_instance(&self, reference: u64, class: ClassId) -> bool {
-        self.object(reference).is_some_and(|(_, info)| self.classes.is_instance(info.kind, class))
-    }
-
-    /// Whether `stored` may be an element of `array`: an array of objects takes null and objects of its class, and nothing else takes
-    /// any.
-    pub fn may_store(&self, array: u64, stored: u64) -> bool {
-        match self.kind_of(array) {
-            Some(ObjectKind::ObjectArray(class)) => stored == 0 || self.is_instance(stored, class),
-            _ => false,
-        }
-    }
-
-    /// The number of an array's elements, zero of other objects.
-    ///
-    /// # Errors
-    ///
-    /// A fault if there is no object.
-    pub fn length(&self, reference: u64) -> Result<u32, Fault> {
-        let (address, _) = self.object(reference).ok_or(Fault { address: reference })?;
-        Ok(self.length_at(address))
-    }
-
-    /// Where in the memory a field or element is: it must lie behind the header and within the object.
-    fn place(&self, reference: u64, offset: u32, ty: Type) -> Result<usize, Fault> {
-        let fault = Fault { address: reference };
-        let (address, info) = self.object(reference).ok_or(fault)?;
-        let size = info.object_bytes(self.length_at(address));
-        let is_inside = offset >= HEADER_BYTES && u64::from(offset) + u64::from(ty.bytes()) <= size;
-        if is_inside { Ok(address + offset as usize) } else { Err(fault) }
-    }
-
-    /// What an object has at an offset from its reference, in bytes.
-    ///
-    /// # Errors
-    ///
-    /// A fault if there is no object, or if it is not as large, or the offset is in its header.
-    pub fn load(&self, reference: u64, offset: u32, ty: Type) -> Result<Value, Fault> {
-        let place = self.place(reference, offset, ty)?;
-        Ok(Value::new(ty, self.space.load(place, ty.bytes() as usize)))
-    }
-
-    /// Gives an object a value at an offset from its reference, in bytes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Heap::load`]; also if the value is a reference that is not null and leads to no object.
-    pub fn store(&self, reference: u64, offset: u32, value: Value) -> Result<(), Fault> {
-        let place = self.place(reference, offset, value.ty())?;
-        if value.ty() == Type::Ref && value.low() != 0 && self.object(value.low()).is_none() {
-            return Err(Fault { address: value.low() });
-        }
-        self.space.store(place, value.ty().bytes() as usize, value.bits());
-        Ok(())
-    }
-
-    /// The value of a static of type `ref`, and of others their low word.
-    ///
-    /// # Panics
-    ///
-    /// If the module has no such symbol.
-    pub fn load_static(&self, symbol: SymbolId) -> u64 {
-        self.statics[symbol.index()].0[0].load(Ordering::Relaxed)
-    }
-
-    /// Gives a static a value.
-    ///
-    /// # Panics
-    ///
-    /// If the module has no such symbol, or if it is one for references and the value is not null and leads to no object.
-    pub fn store_static(&self, symbol: SymbolId, value: u64) {
-        if self.classes.statics()[symbol.index()] {
-            self.assert_object(value);
-        }
-        self.statics[symbol.index()].0[0].store(value, Ordering::Relaxed);
     }
 
     // ---- monitors ----
@@ -434,9 +352,7 @@ impl Heap {
     }
 
     fn monitor(&self, reference: u64) -> Result<(usize, u32), Raise> {
-        let object = self.object(reference);
-        let (address, _) =
-            object.ok_or_else(|| Raise::fault(format!("{reference:#x} leads to no object")))?;
+        let (address, _) = self.object(reference).map_err(Raise::fault)?;
         let place = address + RUNTIME_OFFSET as usize;
         Ok((place, self.space.load(place, 4) as u32))
     }
@@ -446,7 +362,7 @@ impl Heap {
     /// Whether bytes are those of objects.
     fn has(&self, address: u64, size_bytes: u32) -> bool {
         let (start, top) = (self.space.half(self.half.get()).start as u64, self.cursor().0 as u64);
-        address >= start && address < top && u64::from(size_bytes) <= top - address
+        !self.is_broken.get() && address >= start && address < top && u64::from(size_bytes) <= top - address
     }
 
     /// Reads memory where objects or statics are.

@@ -17,7 +17,8 @@ pub trait Host {
     /// It makes no objects and runs no code.
     fn is_instance(&self, object: u64, class: ClassId) -> bool;
 
-    /// Where code finds the objects that it makes; without one, memory for objects is used up from the start. Always the same.
+    /// Where code finds the objects that it makes. It is asked when code is entered and not again; without one, methods that have
+    /// references are not entered.
     fn heap(&self) -> Option<&Heap> {
         None
     }

@@ -428,6 +428,7 @@ impl Pending<'_> {
             sites: sites.into_boxed_slice(),
             handlers: copied(&self.artifact.handlers)?.into_boxed_slice(),
             references: copied(&self.artifact.references)?.into_boxed_slice(),
+            has_references: self.artifact.has_references,
             frames: copied(&self.artifact.frames)?.into_boxed_slice(),
             program: subject.program.cloned(),
             calls: calls.into_boxed_slice(),

@@ -10,7 +10,8 @@
 //! * The code of a batch is placed in the order of its methods, however many threads compiled it.
 //! * A batch is installed as a whole or, on an error, not at all: what it reserved is free again.
 //! * Methods can be compiled again, and their code [evicted](Jit::evict), at any time and by any thread.
-//! * Arguments are checked against the signature; a call never runs code with others.
+//! * Arguments are checked against the signature, and references against the heap; a call never runs code with others. Code that has
+//!   references never runs without a heap.
 //!
 //! # What the frontend vouches for
 //!
@@ -37,6 +38,7 @@ use crate::code::{CodeTable, InstallError};
 use crate::compiler::{Bodies, CompileFailure, Compiled, Compiler, Settled, Verify};
 use crate::context::Context;
 use crate::entry::Entry;
+use crate::heap::{AccessError, Heap};
 use crate::helpers;
 use crate::host::Host;
 use crate::install::{Made, Missing, Pending, Subject};
@@ -168,6 +170,18 @@ pub enum CallError {
     },
     /// The host's heap has objects of other classes than the code: it was not made with [`Jit::classes`].
     OtherHeap,
+    /// The method has references, but its host has no heap that they would lead into.
+    NoHeap {
+        /// Its name.
+        name: String,
+    },
+    /// An argument of type `ref` is neither null nor a reference to an object of the host's heap.
+    Reference {
+        /// Which argument.
+        index: usize,
+        /// What is wrong with it.
+        error: AccessError,
+    },
     /// Something was raised, and nothing in the code caught it.
     Raised(Raise),
 }
@@ -184,6 +198,10 @@ impl fmt::Display for CallError {
                 )
             }
             CallError::OtherHeap => f.write_str("the host's heap was made for other classes than the code's"),
+            CallError::NoHeap { name } => {
+                write!(f, "method `{name}` has references, but it was called with a host that has no heap")
+            }
+            CallError::Reference { index, error } => write!(f, "argument {index}: {error}"),
             CallError::Raised(raise) => raise.fmt(f),
         }
     }
@@ -193,6 +211,7 @@ impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             CallError::Raised(raise) => Some(raise),
+            CallError::Reference { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -249,7 +268,7 @@ impl Jit {
         let classes = Arc::new(Classes::new(&module));
         let zeroes = |len| (0..len).map(|_| AtomicUsize::new(0)).collect();
         Ok(Jit {
-            program: Arc::new(Program::new(module.methods.len(), Arc::clone(&classes))),
+            program: Arc::new(Program::new(&module, Arc::clone(&classes))),
             classes,
             shims: zeroes(module.signatures.len()),
             symbols: EntityVec::filled(None, module.symbols.len()),
@@ -329,6 +348,9 @@ impl Jit {
         let batch = self.code.batch();
         let mut pending = Vec::with_capacity(methods.len());
         for (method, artifact) in methods.iter().zip(&artifacts) {
+            if artifact.has_references {
+                self.program.note_references(*method);
+            }
             let reserved = batch.reserve(artifact, self.options.lane);
             pending.push(reserved.map_err(|error| self.not_installed(*method, error))?);
         }
@@ -499,11 +521,34 @@ impl Jit {
         Ok(known.load(Ordering::Acquire))
     }
 
+    /// Refuses a heap that does not fit the code, and arguments that are no references into it.
+    fn check_references(
+        &self,
+        heap: Option<&Heap>,
+        method: MethodId,
+        args: &[Value],
+    ) -> Result<(), CallError> {
+        let Some(heap) = heap else {
+            return match self.program.has_references(method) {
+                true => Err(CallError::NoHeap { name: self.name(method) }),
+                false => Ok(()),
+            };
+        };
+        if !Arc::ptr_eq(heap.classes(), &self.classes) {
+            return Err(CallError::OtherHeap);
+        }
+        for (index, value) in args.iter().enumerate().filter(|(_, value)| value.ty() == Type::Ref) {
+            heap.check(value.low()).map_err(|error| CallError::Reference { index, error })?;
+        }
+        Ok(())
+    }
+
     /// Calls a method.
     ///
     /// # Errors
     ///
-    /// If it has no code or other parameters, if the host's heap is of other classes, or if it raises and does not catch.
+    /// If it has no code or other parameters, if an argument is no reference that the host's heap knows or the heap is of other
+    /// classes, if there is none and the method has references, or if it raises and does not catch.
     ///
     /// # Panics
     ///
@@ -516,9 +561,8 @@ impl Jit {
             let given = args.iter().map(|value| value.ty()).collect();
             return Err(CallError::Arguments { expected: expected.clone(), given });
         }
-        if cx.host.heap().is_some_and(|heap| !Arc::ptr_eq(heap.classes(), &self.classes)) {
-            return Err(CallError::OtherHeap);
-        }
+        let heap = cx.host.heap();
+        self.check_references(heap, method, args)?;
         let shim = self.shim(signature).map_err(|error| CallError::Raised(Raise::fault(error)))?;
         let mut slots = vec![Slot::default(); args.len().max(expected.results.len())];
         for (slot, value) in slots.iter_mut().zip(args) {
@@ -531,7 +575,7 @@ impl Jit {
         // SAFETY: the code is linked and shims stay. The shim is made for the signature, which is that of the code; there are as many slots as it has
         // parameters and results. The code generator keeps frame pointers and describes its sites; what memory the
         // code touches its frontend vouches for, as the head of this file says.
-        unsafe { entry.call(shim, code, &mut slots) }.map_err(CallError::Raised)?;
+        unsafe { entry.call_with(heap, shim, code, &mut slots) }.map_err(CallError::Raised)?;
         drop(running);
         let value = |(slot, ty): (&Slot, &Type)| Value::new(*ty, slot.all());
         Ok(slots.iter().zip(&expected.results).map(value).collect())

@@ -16,13 +16,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dagwood_codegen::RelocTarget;
 use dagwood_codespace::{CallSite, Error, Reach, Slot};
-use dagwood_il::MethodId;
 use dagwood_il::entity::Entity;
+use dagwood_il::{MethodId, Module, NativeId, Type};
 
 use crate::body::{Body, Outgoing};
 use crate::classes::Classes;
@@ -91,6 +91,10 @@ impl Redirect {
 pub(crate) struct Program {
     /// Where each method's code starts; zero while it has none.
     addresses: Vec<AtomicUsize>,
+    /// By method: whether code that it has, or had, has references.
+    has_references: Vec<AtomicBool>,
+    /// By native function: which of its results are references.
+    reference_results: Vec<Box<[usize]>>,
     links: Mutex<Links>,
     /// What dispatching calls go through.
     classes: Arc<Classes>,
@@ -129,11 +133,18 @@ struct Caller {
 pub(crate) struct Unlinked(pub(crate) Owner);
 
 impl Program {
-    /// `count` methods without code, which are in the tables of these classes.
-    pub(crate) fn new(count: usize, classes: Arc<Classes>) -> Program {
+    /// The methods of a module, without code, and the descriptions of its classes.
+    pub(crate) fn new(module: &Module, classes: Arc<Classes>) -> Program {
+        let count = module.methods.len();
         let callees = vec![Callee::default(); count];
+        let reference_results = |native| {
+            let results = module.native_signature(native).results.iter().enumerate();
+            results.filter(|(_, ty)| **ty == Type::Ref).map(|(index, _)| index).collect()
+        };
         Program {
             addresses: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            has_references: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            reference_results: module.natives.keys().map(reference_results).collect(),
             links: Mutex::new(Links { callees, calls: BTreeMap::new() }),
             classes,
         }
@@ -143,6 +154,21 @@ impl Program {
     pub(crate) fn address(&self, method: MethodId) -> Option<usize> {
         let address = self.addresses.get(method.index())?.load(Ordering::Acquire);
         (address != 0).then_some(address)
+    }
+
+    /// Whether code that a method has, or had, has references.
+    pub(crate) fn has_references(&self, method: MethodId) -> bool {
+        self.has_references[method.index()].load(Ordering::Relaxed)
+    }
+
+    /// Says that code which a method is about to get has references.
+    pub(crate) fn note_references(&self, method: MethodId) {
+        self.has_references[method.index()].store(true, Ordering::Relaxed);
+    }
+
+    /// Which results of a native function are references.
+    pub(crate) fn reference_results(&self, native: NativeId) -> &[usize] {
+        self.reference_results.get(native.index()).map_or(&[], |results| results)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Links> {
@@ -304,12 +330,10 @@ pub(crate) fn is_near(end: usize, target: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use dagwood_codegen::{Artifact, Call};
-    use dagwood_codespace::{Lane, Options};
-    use dagwood_il::Module;
-
     use super::*;
     use crate::install::Subject;
+    use dagwood_codegen::{Artifact, Call};
+    use dagwood_codespace::{Lane, Options};
 
     const CALLEE: usize = 0;
     /// Out of reach of all code, and no jump leads there.
@@ -326,7 +350,7 @@ mod tests {
             let table = CodeTable::new(&Options::default()).expect("there is memory");
             let mut module = Module::new();
             module.declare_method("callee", &[], &[]);
-            Rig { table, program: Arc::new(Program::new(1, Arc::new(Classes::new(&module)))) }
+            Rig { table, program: Arc::new(Program::new(&module, Arc::new(Classes::new(&module)))) }
         }
 
         /// Publishes code whose calls go to `target`.

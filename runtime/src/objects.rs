@@ -46,7 +46,8 @@ impl<'h> Objects<'h> {
         self.heap
     }
 
-    /// Registers a function. It gets arguments of its signature's types and must return values of its results' types. References
+    /// Registers a function. It gets arguments of its signature's types and must return values of its results' types. What it
+    /// returns as a reference, or raises and code catches as one, must be null or lead to an object of the heap, or that is a fault. References
     /// that it keeps across anything that may move objects it [holds](Heap::root).
     ///
     /// # Panics
@@ -64,8 +65,20 @@ impl<'h> Objects<'h> {
     ///
     /// # Errors
     ///
-    /// What it raises; a fault if it is not registered or returns values of other types than it declares.
+    /// What it raises; a fault if it is not registered, if it returns values of other types than it declares, or if what it
+    /// returns as a reference is none.
     pub fn call(&self, native: NativeId, args: &[Value]) -> Result<Vec<Value>, Raise> {
+        let results = self.call_unchecked(native, args)?;
+        self.heap.check_whole()?;
+        for result in results.iter().filter(|result| result.ty() == Type::Ref) {
+            let wrong = |error| Raise::fault(format!("{native} returned what is no reference: {error}"));
+            self.heap.check(result.low()).map_err(wrong)?;
+        }
+        Ok(results)
+    }
+
+    /// As [`Objects::call`], for code, whose references the runtime checks.
+    fn call_unchecked(&self, native: NativeId, args: &[Value]) -> Result<Vec<Value>, Raise> {
         let Some((signature, Some(function))) = self.rows.get(native.index()) else {
             return Err(Raise::fault(format!("{native} is not registered")));
         };
@@ -96,7 +109,7 @@ impl Host for Objects<'_> {
         let params = self.rows.get(call.native.index()).map(|(signature, _)| signature.params.as_slice());
         let value = |(slot, ty): (&Slot, &Type)| Value::new(*ty, slot.all());
         let args: Vec<Value> = call.slots.iter().zip(params.unwrap_or_default()).map(value).collect();
-        let results = self.call(call.native, &args)?;
+        let results = self.call_unchecked(call.native, &args)?;
         for (slot, value) in call.slots.iter_mut().zip(results) {
             *slot = value.bits().into();
         }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Every return address at which objects may move has a map in its [`Site`](dagwood_codegen::Site): the places in the frame that
-//! hold references. All activations of this thread that run with the heap are walked, each from the stub that waits.
+//! hold references. All activations of this thread that run with the heap are walked, each from the stub that waits. One that was
+//! entered without a heap, by a method that has no references, must have come to none that has: nobody would follow what they hold.
 
 use crate::entry::Activation;
 use crate::heap::Heap;
@@ -37,7 +38,7 @@ impl References {
 ///
 /// # Errors
 ///
-/// A fault if a frame waits where objects may not move.
+/// A fault if a frame waits where objects may not move, or has references and was entered without a heap.
 pub(crate) fn of(heap: &Heap) -> Result<References, Raise> {
     let mut places = Vec::new();
     // SAFETY: used in this function alone, which the activation's host or code called.
@@ -45,16 +46,22 @@ pub(crate) fn of(heap: &Heap) -> Result<References, Raise> {
     while let Some(activation) = next {
         next = activation.outer();
         let frame = activation.host_frame();
-        let is_ours = activation.entry.host.heap().is_some_and(|own| std::ptr::eq(own, heap));
-        if !is_ours || frame.is_null() {
-            continue;
+        let is_ours = activation.heap.is_some_and(|own| std::ptr::eq(own, heap));
+        if frame.is_null() {
+            return Err(Raise::fault("objects would move while the code on the stack waits for nothing"));
         }
         // SAFETY: the frame is that of the stub that waits for us, which code of the activation called.
         let mut walk = unsafe { Walk::new(activation, frame) };
         for step in walk.by_ref() {
             // Stubs and shims keep no references while they wait.
-            if step.body.method.is_none() {
+            if step.body.method.is_none() || !step.body.has_references {
                 continue;
+            }
+            if !is_ours {
+                let method = step.body.method;
+                let what =
+                    format!("objects would move while {method:?} waits, which has references but no heap");
+                return Err(Raise::fault(what));
             }
             let map = step.site().and_then(|site| step.body.references(site));
             let Some(map) = map else {

@@ -18,19 +18,22 @@
 //! of the innermost activation, and those of each one around it, from the stub that called its host. Frames are followed by their
 //! pointers alone: whether something is installed there is not asked, so nothing is left out.
 //!
+//! *The host.* What it returns and throws as a reference is looked up in the heap before code sees it, and is a fault if it is none;
+//! an object that is thrown, where a method catches it that has references: others pass it on as a number.
+//!
 //! *Cost.* A lookup for each frame until the handler. The trace is gathered by a second walk, and only if there is none.
 
 use dagwood_codegen::{Landing, Site};
 use dagwood_il::layout::{NativeWord, ObjectKind};
-use dagwood_il::{RaiseKind, SourcePos};
+use dagwood_il::{NativeId, RaiseKind, SourcePos};
 
 use crate::body::Body;
 use crate::classes::Classes;
 use crate::code::CodeTable;
 use crate::entry::Activation;
 use crate::evict::EvictedCall;
-use crate::heap::Heap;
-use crate::host::{Host, NativeCall};
+use crate::heap::{AccessError, Heap};
+use crate::host::NativeCall;
 use crate::layout::Slot;
 use crate::raise::{Frame, Raise, Trace};
 use crate::thread::Interrupt;
@@ -211,24 +214,44 @@ pub(crate) fn parked_in_host<R>(act: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Whether a handler catches a raise.
-fn catches(handler: &Landing, raise: &Raise, host: &dyn Host) -> bool {
+/// Whether a handler catches a raise. What an object is its heap knows; where there is none, the host.
+fn catches(handler: &Landing, raise: &Raise, activation: &Activation<'_>) -> bool {
     handler.kinds.contains(raise.kind)
         && match (raise.kind, handler.class) {
             (RaiseKind::Fault, _) => false,
-            (RaiseKind::Guest, Some(class)) => host.is_instance(raise.object, class),
+            (RaiseKind::Guest, Some(class)) => match activation.heap {
+                Some(heap) => heap.is_instance(raise.object, class),
+                None => activation.entry.host.is_instance(raise.object, class),
+            },
             _ => true,
         }
 }
 
+/// Who made a raise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    /// Code, or the runtime for it.
+    Code,
+    /// A function of the host, which may say anything of the object.
+    Host,
+}
+
 /// Finds where `raise` goes on; leaves it in the activation if that is the exit.
-fn find(activation: &Activation<'_>, walk: &Walk<'_>, mut raise: Raise) -> Target {
+fn find(activation: &Activation<'_>, walk: &Walk<'_>, maker: Maker, mut raise: Raise) -> Target {
     // Asking for a class is calling the host.
     let in_host = activation.in_host(walk.frame);
     for step in walk.clone() {
         let Some(site) = step.site() else { continue };
         let mut handlers = step.body.handlers(site).iter();
-        if let Some(handler) = handlers.find(|handler| catches(handler, &raise, activation.entry.host)) {
+        if let Some(handler) = handlers.find(|handler| catches(handler, &raise, activation)) {
+            if maker == Maker::Host
+                && step.body.has_references
+                && let Err(error) = check(activation.heap, raise.object)
+            {
+                raise =
+                    Raise::fault(format!("a native function raised {} with no object: {error}", raise.kind));
+                break;
+            }
             return Target {
                 sp: step.fp - site.frame_offset as usize,
                 fp: step.fp,
@@ -250,12 +273,17 @@ fn find(activation: &Activation<'_>, walk: &Walk<'_>, mut raise: Raise) -> Targe
 /// # Safety
 ///
 /// As [`Walk::new`], for the innermost activation of this thread; `target` may be written.
-unsafe fn unwind(frame: *const RawFrame, target: *mut Target, raise: impl FnOnce(&Walk<'_>) -> Raise) {
+unsafe fn unwind(
+    frame: *const RawFrame,
+    target: *mut Target,
+    maker: Maker,
+    raise: impl FnOnce(&Walk<'_>) -> Raise,
+) {
     // SAFETY: used in this function alone, which code of the activation called.
     let activation = unsafe { Activation::innermost() }.expect("code runs in an activation");
     // SAFETY: the caller vouches for the frame.
     let walk = unsafe { Walk::new(activation, frame) };
-    let found = find(activation, &walk, raise(&walk));
+    let found = find(activation, &walk, maker, raise(&walk));
     // SAFETY: the caller vouches for the target.
     unsafe { target.write(found) };
 }
@@ -274,7 +302,7 @@ pub(crate) unsafe extern "sysv64-unwind" fn raise_site(frame: *const RawFrame, t
         }
     };
     // SAFETY: the same contract.
-    unsafe { unwind(frame, target, raise) };
+    unsafe { unwind(frame, target, Maker::Code, raise) };
 }
 
 /// What the stub does that calls of evicted methods go to.
@@ -289,7 +317,7 @@ pub(crate) unsafe extern "sysv64-unwind" fn unlinked(frame: *const RawFrame, tar
         Raise::fault(EvictedCall { method })
     };
     // SAFETY: the same contract.
-    unsafe { unwind(frame, target, raise) };
+    unsafe { unwind(frame, target, Maker::Code, raise) };
 }
 
 /// What the stub of `Helper::Throw` calls.
@@ -299,7 +327,34 @@ pub(crate) unsafe extern "sysv64-unwind" fn unlinked(frame: *const RawFrame, tar
 /// As [`unwind`].
 pub(crate) unsafe extern "sysv64-unwind" fn throw(object: u64, frame: *const RawFrame, target: *mut Target) {
     // SAFETY: the same contract.
-    unsafe { unwind(frame, target, |_| Raise::guest(object)) };
+    unsafe { unwind(frame, target, Maker::Code, |_| Raise::guest(object)) };
+}
+
+/// Whether what the host passes for a reference is null or leads to an object of the heap; without a heap there are no objects.
+fn check(heap: Option<&Heap>, reference: u64) -> Result<(), AccessError> {
+    match heap {
+        Some(heap) => heap.check(reference),
+        None if reference == 0 => Ok(()),
+        None => Err(AccessError::NoObject { reference }),
+    }
+}
+
+/// Calls a function of the host, whose results are references where `references` says.
+fn call_host(
+    activation: &Activation<'_>,
+    native: NativeId,
+    slots: &mut [Slot],
+    references: &[usize],
+) -> Result<(), Raise> {
+    let entry = activation.entry;
+    let called = entry.host.call_native(NativeCall { entry, native, slots: &mut *slots });
+    // It may have caught the panic that cut off a collection. No code goes on then.
+    activation.heap.map_or(Ok(()), Heap::check_whole)?;
+    called?;
+    references.iter().try_for_each(|index| {
+        check(activation.heap, slots[*index].low())
+            .map_err(|error| Raise::fault(format!("{native} returned what is no reference: {error}")))
+    })
 }
 
 /// What the stub of `Helper::CallNative` calls. Says whether `target` was filled.
@@ -315,23 +370,24 @@ pub(crate) unsafe extern "sysv64-unwind" fn call_native(
 ) -> bool {
     // SAFETY: used in this function alone, which code of the activation called.
     let activation = unsafe { Activation::innermost() }.expect("code runs in an activation");
-    let entry = activation.entry;
     let NativeWord { native, slots: count } = NativeWord::decode(word);
     // SAFETY: the caller vouches for pointer and number; the buffer belongs to the calling frame, which waits.
     let slots = unsafe { std::slice::from_raw_parts_mut(slots, count as usize) };
     let called = {
         let _in_host = activation.in_host(frame);
         // SAFETY: the same contract: the frame is that of the stub, which waits.
-        let moves =
-            unsafe { Walk::new(activation, frame) }.next().is_some_and(|caller| caller.moves_objects());
-        let moved = entry.host.heap().filter(|_| moves).map_or(Ok(()), Heap::yield_point);
-        moved.and_then(|()| entry.host.call_native(NativeCall { entry, native, slots }))
+        let caller = unsafe { Walk::new(activation, frame) }.next();
+        let moves = caller.as_ref().is_some_and(Step::moves_objects);
+        let moved = activation.heap.filter(|_| moves).map_or(Ok(()), Heap::yield_point);
+        let program = caller.as_ref().and_then(|caller| caller.body.program.as_ref());
+        let references = program.map_or(&[][..], |program| program.reference_results(native));
+        moved.and_then(|()| call_host(activation, native, slots, references))
     };
     match called {
         Ok(()) => false,
         Err(raise) => {
             // SAFETY: the same contract.
-            unsafe { unwind(frame, target, |_| raise) };
+            unsafe { unwind(frame, target, Maker::Host, |_| raise) };
             true
         }
     }
@@ -352,7 +408,7 @@ pub(crate) unsafe extern "sysv64-unwind" fn allocate(
     let activation = unsafe { Activation::innermost() }.expect("code runs in an activation");
     let made = {
         let _in_host = activation.in_host(frame);
-        match activation.entry.host.heap() {
+        match activation.heap {
             // Code has found that the length is not negative, and passes it in the low half.
             Some(heap) => heap.allocate_described(description, length as u32),
             None => Err(Raise::new(RaiseKind::OutOfMemory, 0)),
@@ -360,7 +416,7 @@ pub(crate) unsafe extern "sysv64-unwind" fn allocate(
     };
     made.unwrap_or_else(|raise| {
         // SAFETY: the same contract.
-        unsafe { unwind(frame, target, |_| raise) };
+        unsafe { unwind(frame, target, Maker::Host, |_| raise) };
         0
     })
 }
@@ -369,7 +425,7 @@ pub(crate) unsafe extern "sysv64-unwind" fn allocate(
 fn with_classes<R>(ask: impl FnOnce(&Classes) -> R) -> Option<R> {
     // SAFETY: used in this function alone, which code of the activation called.
     let activation = unsafe { Activation::innermost() }?;
-    activation.entry.host.heap().map(|heap| ask(heap.classes()))
+    activation.heap.map(|heap| ask(heap.classes()))
 }
 
 /// `Helper::InstanceOf`.
@@ -398,14 +454,14 @@ pub(crate) unsafe extern "sysv64-unwind" fn poll(frame: *const RawFrame, target:
     }
     let moved = {
         let _in_host = activation.in_host(frame);
-        activation.entry.host.heap().map_or(Ok(()), Heap::yield_point)
+        activation.heap.map_or(Ok(()), Heap::yield_point)
     };
     let interrupt = |interrupt: Interrupt| Raise::new(RaiseKind::Interrupt, interrupt.reason());
     match moved.err().or_else(|| thread.poll().map(interrupt)) {
         None => false,
         Some(raise) => {
             // SAFETY: the same contract.
-            unsafe { unwind(frame, target, |_| raise) };
+            unsafe { unwind(frame, target, Maker::Host, |_| raise) };
             true
         }
     }

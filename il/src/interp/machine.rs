@@ -7,6 +7,7 @@ use crate::eval::Value;
 use crate::method::Block;
 use crate::module::{MethodId, Module};
 use crate::raise::RaiseKind;
+use crate::types::Type;
 
 use super::frame::Frame;
 use super::host::{Fault, Host, Raised, Values};
@@ -63,7 +64,7 @@ pub(super) struct Machine<'m, 'p, 'a, H: ?Sized> {
 }
 
 impl<'m, 'p, 'a, H: Host + ?Sized> Machine<'m, 'p, 'a, H> {
-    /// A machine about to execute the first root of a method.
+    /// A machine about to execute the first root of a method. An argument that is to be a reference, and is none to the host, is a fault.
     pub(super) fn start(
         interpreter: &'m mut Interpreter<'p, 'a>,
         host: &'m mut H,
@@ -75,6 +76,10 @@ impl<'m, 'p, 'a, H: Host + ?Sized> Machine<'m, 'p, 'a, H> {
         interpreter.stacks.clear();
         interpreter.fuel = limits.fuel;
         let plan = interpreter.plan(method, args).map_err(Stop::Invalid)?;
+        for arg in args.iter().filter(|arg| arg.ty() == Type::Ref && arg.low() != 0) {
+            let checked = host.kind_of(arg.low());
+            checked.map_err(|fault| Stop::Raised { raised: fault.into(), trace: Vec::new() })?;
+        }
         match interpreter.stacks.push(host, &limits, 0, plan, context, args) {
             Some(top) => Ok(Machine { interpreter, host, top, limits }),
             None => Err(Stop::Raised { raised: stack_overflow(), trace: Vec::new() }),

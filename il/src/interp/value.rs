@@ -123,7 +123,13 @@ impl<H: Host + ?Sized> Machine<'_, '_, '_, H> {
                 value.filter(|value| value.ty() != Type::Void)
             }
             (Opcode::Context, _) => Some(Value::addr(frame.context)),
-            (Opcode::Caught, _) => frame.caught.map(|raised| Value::from_bits(ty, raised.object)),
+            (Opcode::Caught, _) => {
+                let object = frame.caught.map(|raised| raised.object);
+                if let (Type::Ref, Some(object @ 1..)) = (ty, object) {
+                    self.host.kind_of(object)?;
+                }
+                object.map(|object| Value::from_bits(ty, object))
+            }
             (Opcode::CaughtKind, _) => {
                 frame.caught.map(|raised| Value::from_bits(ty, raised.kind.code(raised.reason).into()))
             }

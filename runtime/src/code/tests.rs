@@ -19,7 +19,7 @@ fn install(table: &CodeTable) -> (Owner, usize) {
     let mut pending = batch.reserve(&artifact, Lane::Baseline).expect("there is room");
     let subject = Subject { method: None, program: None };
     pending.link(&subject, |_| None, &mut Missing::default()).expect("it refers to nothing");
-    let program = Program::new(0, Arc::new(Classes::new(&Module::new())));
+    let program = Program::new(&Module::new(), Arc::new(Classes::new(&Module::new())));
     let published = pending.publish(&subject, Some("returns"), &mut program.lock());
     let (owner, located) = published.expect("the views are there");
     (owner, located.start)

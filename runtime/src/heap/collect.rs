@@ -9,7 +9,8 @@
 //!
 //! *Guarantees.* Before the first object moves it is known that every frame on the stack tells its references. A reference to no
 //! object is a panic: objects that were left are poison under [`Collect::AtEveryYield`], so a reference that was forgotten is found
-//! by the next collection that meets it.
+//! by the next collection that meets it. A panic on the way leaves the heap marked as broken: some references lead to the one half
+//! and some to the other, and nobody may follow either.
 
 use std::sync::atomic::Ordering;
 
@@ -39,16 +40,19 @@ impl Heap {
     ///
     /// # Errors
     ///
-    /// A fault if compiled code waits for this in a call that it was told does not yield.
+    /// A fault if compiled code waits for this in a call that it was told does not yield, or was entered without a heap and has
+    /// references, or if an earlier collection was cut off.
     ///
     /// # Panics
     ///
-    /// If a reference leads to no object.
+    /// If a reference leads to no object. Nothing can be done with the heap then.
     pub fn collect(&self) -> Result<(), Raise> {
+        self.check_whole()?;
         let frames = references::of(self)?;
         let from = self.space.half(self.half.get()).start..self.cursor().0;
         let target = self.space.half(self.half.get() + 1);
         let mut to = To { from: from.clone(), top: target.start, end: target.end };
+        self.is_broken.set(true);
 
         // SAFETY: no code that waits for us has gone on since.
         unsafe { frames.update(|reference| self.moved(&mut to, reference)) };
@@ -62,6 +66,7 @@ impl Heap {
         self.scan(&mut to, target.start);
 
         self.half.set(self.half.get() + 1);
+        self.starts.reset(target.start);
         if self.collect.get() == Collect::AtEveryYield {
             self.space.fill(from, POISON);
         }
@@ -70,6 +75,7 @@ impl Heap {
         self.soft_end.set((to.top + live.max(FIRST_SOFT).max(CHUNK)).min(target.end));
         self.live_bytes.set(live);
         self.collections.set(self.collections.get() + 1);
+        self.is_broken.set(false);
         Ok(())
     }
 

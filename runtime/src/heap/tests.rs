@@ -1,6 +1,7 @@
 //! Objects and their collection without code.
 
-use dagwood_il::{ClassData, Module, SymbolKind};
+use dagwood_il::eval::Value;
+use dagwood_il::{ClassData, ClassId, Module, SymbolKind, Type};
 
 use super::*;
 
@@ -79,7 +80,7 @@ fn cycles_and_what_is_shared_stay_so() {
     let rig = Rig::new(1 << 20, Collect::AtEveryYield);
     let first = rig.heap.root(rig.pair().expect("it fits"));
     let second = rig.heap.root(rig.pair().expect("it fits"));
-    let array = rig.heap.root(rig.heap.allocate(ObjectKind::ObjectArray(rig.pair), 3).expect("it fits"));
+    let array = rig.heap.root(rig.heap.allocate(ObjectKind::Array(Type::Ref), 3).expect("it fits"));
     let store = |object: &Root<'_>, offset, value: &Root<'_>| {
         rig.heap.store(object.get(), offset, Value::reference(value.get())).expect("it has room");
     };
@@ -167,6 +168,80 @@ fn a_reference_that_was_forgotten_is_found() {
     let kept = rig.heap.root(rig.pair().expect("it fits"));
     rig.heap.poke(kept.get() + u64::from(NEXT), 8, stale.into()).expect("it has room");
     let _ = rig.heap.collect();
+}
+
+#[test]
+fn an_address_in_an_object_is_none_however_much_it_looks_like_one() {
+    let rig = Rig::new(1 << 20, Collect::WhenFull);
+    rig.pair().expect("it fits");
+    let array = rig.heap.allocate(ObjectKind::Array(Type::I64), 8).expect("it fits");
+    let description = rig.heap.classes().address(ObjectKind::Object(rig.pair));
+    rig.heap.store(array, 32, Value::i64(description as i64)).expect("it has room");
+    let behind = rig.pair().expect("it fits");
+    assert_eq!(rig.heap.kind_of(array + 32), None, "the words there are a header's");
+    assert_eq!(rig.heap.check(array + 32), Err(AccessError::NoObject { reference: array + 32 }));
+    for object in [behind, array] {
+        assert_eq!((rig.heap.check(object), rig.heap.check(0)), (Ok(()), Ok(())));
+        assert!(rig.heap.store(object, NEXT, Value::reference(array + 32)).is_err());
+    }
+    let kept = rig.heap.root(behind);
+    rig.heap.collect().expect("no code runs");
+    assert!(rig.heap.check(behind).is_err(), "it has moved");
+    assert!(rig.heap.check(kept.get()).is_ok());
+}
+
+#[test]
+fn references_are_stored_and_loaded_where_objects_have_them_and_nowhere_else() {
+    let rig = Rig::new(1 << 20, Collect::WhenFull);
+    let pair = rig.pair().expect("it fits");
+    let kind = ObjectKind::Object(rig.pair);
+    let bytes = |offset, ty| AccessError::OtherType { kind, offset, ty };
+    for (offset, value) in [(NEXT, Value::i64(16)), (NEXT + 4, Value::i64(1)), (NEXT + 7, Value::i8(1))] {
+        assert_eq!(rig.heap.store(pair, offset, value), Err(bytes(offset, value.ty())));
+        assert_eq!(rig.heap.load(pair, offset, value.ty()), Err(bytes(offset, value.ty())));
+    }
+    for offset in [NUMBER, NEXT + 1, NEXT + 4] {
+        let stored = rig.heap.store(pair, offset, Value::reference(pair));
+        assert_eq!(stored, Err(bytes(offset, Type::Ref)));
+        assert_eq!(rig.heap.load(pair, offset, Type::Ref), Err(bytes(offset, Type::Ref)));
+    }
+    assert!(rig.heap.store(pair, NUMBER, Value::f64(1.5)).is_ok(), "numbers may be of any type");
+    let numbers = rig.heap.allocate(ObjectKind::Array(Type::I64), 2).expect("it fits");
+    let pairs = rig.heap.allocate(ObjectKind::ObjectArray(rig.pair), 2).expect("it fits");
+    assert!(rig.heap.store(numbers, 16, Value::reference(0)).is_err());
+    assert!(
+        rig.heap.store(pairs, 16, Value::i64(0)).is_err() && rig.heap.load(pairs, 20, Type::Ref).is_err()
+    );
+    assert!(rig.heap.store(pairs, 24, Value::reference(pair)).is_ok());
+    let element = ObjectKind::Array(Type::I64);
+    let refused = rig.heap.store(pairs, 24, Value::reference(numbers));
+    assert_eq!(refused, Err(AccessError::OtherClass { kind: ObjectKind::ObjectArray(rig.pair), element }));
+    rig.heap.collect().expect("no code runs");
+}
+
+#[test]
+fn nothing_can_be_done_with_a_heap_whose_collection_was_cut_off() {
+    let rig = Rig::new(1 << 20, Collect::WhenFull);
+    let kept = rig.heap.root(rig.pair().expect("it fits"));
+    let field = kept.get() + u64::from(NEXT);
+    rig.heap.poke(field, 8, 24).expect("it has room");
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rig.heap.collect()));
+    assert!(cut.is_err(), "the reference leads nowhere");
+    let refused = |result: Result<(), Raise>| result.expect_err("it is broken").to_string();
+    let thread = Thread::new(&crate::thread::Options::default()).expect("there is memory");
+    for text in [
+        refused(rig.heap.collect()),
+        refused(rig.pair().map(drop)),
+        refused(rig.heap.lend(&thread).map(drop)),
+        refused(rig.heap.monitor_enter(kept.get())),
+        rig.heap.load(kept.get(), NUMBER, Type::I64).expect_err("it is broken").to_string(),
+        rig.heap.store(kept.get(), NUMBER, Value::i64(1)).expect_err("it is broken").to_string(),
+        rig.heap.length(kept.get()).expect_err("it is broken").to_string(),
+    ] {
+        assert!(text.contains("cut off"), "{text}");
+    }
+    assert_eq!((rig.heap.kind_of(kept.get()), rig.heap.is_instance(kept.get(), rig.pair)), (None, false));
+    assert!(rig.heap.peek(field, 8).is_err() && rig.heap.poke(field, 8, 0).is_err());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use smallvec::smallvec;
 
 use super::*;
+use crate::layout::ObjectKind;
 use crate::method::{Access, Payload, Place};
 use crate::module::{SymbolId, SymbolKind};
 use crate::raise::RaiseKind;
@@ -62,7 +63,13 @@ fn every_type_goes_to_memory_and_back() {
         })];
         let mut host = Regions::new(&module);
         let base = host.add(24);
-        let value = Value::new(ty, 0xf0e1_d2c3_b4a5_9687_7869_5a4b_3c2d_1e0f);
+        let value = match ty {
+            Type::Ref => {
+                let object = host.allocate(&module, ObjectKind::Array(Type::I8), 0);
+                Value::reference(object.expect("it fits"))
+            }
+            _ => Value::new(ty, 0xf0e1_d2c3_b4a5_9687_7869_5a4b_3c2d_1e0f),
+        };
         let results = run(&module, &methods, &mut host, &[Value::addr(base), value]).expect("returns");
         assert_eq!(results[0], value);
         let width = ty.bytes() as usize;
