@@ -371,7 +371,8 @@ impl Brought {
         }
         if self.calls > 0 {
             let cost = Some(WORK_PER_CALL * u64::from(self.calls));
-            let calls = Demand::new(PASS, region, "what came in calls others", self.gain_of_calls);
+            // Everywhere: what copies of blocks make of a region may have lost the calls.
+            let calls = Demand::new(PASS, Region::All, "what came in calls others", self.gain_of_calls);
             cx.demand(Demand { cost, ..calls });
         }
     }
