@@ -157,9 +157,8 @@ impl Edits {
 
     /// What is in the block's list from `point` on, and all blocks below, become an extended block of their own, whose
     /// head is returned. From then on `point.block` is what is before the point; it ends with `goto`. What crosses goes
-    /// through new locals. If nothing else leads to the head, the copy joins the two again.
-    ///
-    /// Nothing may cross that is computed from the address of a reference.
+    /// through new locals; what dies at the next yield point is computed again. If nothing else leads to the head, the copy joins
+    /// the two again.
     pub fn split(&mut self, method: &mut Method<'_>, point: Point) -> Block {
         let tail = method.add_block(None, None);
         self.splits.push((point, tail));

@@ -11,6 +11,7 @@
 mod builder;
 pub mod cfg;
 pub mod dataflow;
+mod dying;
 pub mod edit;
 pub mod effects;
 pub mod entity;
@@ -34,6 +35,7 @@ pub use builder::*;
 pub use bumpalo::Bump;
 pub use cfg::{Cfg, Dominators, Edge, EdgeKind, Loops};
 pub use dataflow::Liveness;
+pub use dying::Dying;
 pub use edit::{Applied, Edits, Point};
 pub use effects::{Effects, MemoryUse, effects, raises};
 pub use method::*;

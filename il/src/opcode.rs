@@ -201,6 +201,8 @@ properties! {
     FUNCTION = 22;
     /// Takes several cycles, so that a register is well spent on keeping its value.
     SLOW = 23;
+    /// The result must not be used at or after the next yield point, nor may what is computed from it: see [`Dying`](crate::Dying).
+    DIES_AT_YIELD = 24;
 }
 
 impl Properties {
@@ -473,7 +475,7 @@ opcodes! {
     /// The same bits as another type of the same width. Not between references and anything else.
     Bitcast "bitcast" None [VALUE] => Own(ANY), SAME_WIDTH, NO_KINDS;
     /// The address of what a reference points at. It and all that is computed from it die at the next yield point.
-    RefAddress "ref_address" None [REF] => Outcome::Fixed(Type::Addr), ROOT, NO_KINDS;
+    RefAddress "ref_address" None [REF] => Outcome::Fixed(Type::Addr), ROOT | DIES_AT_YIELD, NO_KINDS;
     /// An address moved by a number of bytes.
     AddrAdd "addr_add" None [ADDR, INDEX] => Outcome::Fixed(Type::Addr), NONE, NO_KINDS;
 

@@ -148,7 +148,7 @@ rules! {
     /// `caught` and `caught_kind` are used only in an extended block whose head is a handler.
     Caught "caught";
     /// The address of a reference, and what is computed from it without memory, is not used at or after the next yield
-    /// point, nor set, returned or kept in a frame state.
+    /// point, nor set, stored, returned, thrown or kept in a frame state.
     RefAddress "ref-address";
 
     // ---- frame states and guards ----

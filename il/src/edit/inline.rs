@@ -29,6 +29,7 @@ use smallvec::SmallVec;
 
 use super::lists::Source;
 use super::split::{Crossing, Map, set_carriers, split};
+use crate::dying::Dying;
 use crate::entity::{Entity, EntityVec};
 use crate::method::*;
 use crate::module::{Module, Signature};
@@ -48,6 +49,8 @@ pub enum NotInlined {
     LargeSlots,
     /// A frame state would have more than [`MAX_OPERANDS`] operands.
     LargeFrame,
+    /// An argument [dies](crate::Dying) at the next yield point, so the callee's parameter, a local, must not hold it.
+    DyingArgument,
 }
 
 impl std::fmt::Display for NotInlined {
@@ -58,6 +61,7 @@ impl std::fmt::Display for NotInlined {
             NotInlined::OtherSignature => "the callee has another signature than the call",
             NotInlined::LargeSlots => "the callee has large slots, which each entry would have to clear",
             NotInlined::LargeFrame => "a frame state would have too many operands",
+            NotInlined::DyingArgument => "an argument dies at the next yield point, and no local may hold it",
         })
     }
 }
@@ -166,6 +170,10 @@ pub(super) fn check(
         |node: Node| callee.opcode(node) == Opcode::Frame && callee.operands(node).len() >= MAX_OPERANDS;
     if callee.nodes().any(is_large) {
         return Err(NotInlined::LargeFrame);
+    }
+    let dying = Dying::compute(method);
+    if method.value_operands(call).iter().any(|arg| dying.has(*arg)) {
+        return Err(NotInlined::DyingArgument);
     }
     Ok(())
 }

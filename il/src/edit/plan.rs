@@ -213,6 +213,8 @@ impl Marker<'_, '_> {
             for root in method.roots(*block) {
                 match method.payload(root.node) {
                     Payload::Local(local) => marker.add_set(local, root.node),
+                    // What happens again behind a cut is needed by those who name what happened before it.
+                    _ if source.stands_for(root.node).is_some() => marker.need(root.node),
                     _ if has_effect(module, method, root.node) => marker.need(root.node),
                     _ => {}
                 }

@@ -10,8 +10,9 @@
 //! What is after the point becomes an extended block of its own, with all blocks below. It keeps its nodes, and
 //! [`Source::given`] says what those of them stand for that were before the point: the copy does the rest. Pure nodes are
 //! copied from what they are computed from; so only roots, what belongs to the head, and further results of calls go
-//! through locals. A divisor that a check has proven is checked once more, so that divisions still float. Each such node has one
-//! local, however often its block is cut.
+//! through locals. A divisor that a check has proven is checked once more, so that divisions still float; and so happens once more what
+//! [dies](crate::Dying) at the next yield point, because no local may hold it. Each node that goes through a local has
+//! one, however often its block is cut.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -20,6 +21,7 @@ use rustc_hash::FxHasher;
 
 use super::lists::Source;
 use crate::builder::MAX_EXTENSION_DEPTH;
+use crate::dying::Dying;
 use crate::entity::EntityVec;
 use crate::method::{Block, Local, Method, Node, Payload, Root, SourcePos};
 use crate::opcode::{Opcode, Properties};
@@ -46,6 +48,7 @@ pub(super) struct Crossing {
     /// By node: the number of the last walk of which it is a root.
     inside: EntityVec<Node, u32>,
     walk: u32,
+    dying: Dying,
 }
 
 impl Crossing {
@@ -85,6 +88,7 @@ impl Crossing {
         more: &[Node],
     ) -> Leaves {
         let nodes = method.node_count();
+        self.dying.extend(method, |node| source.resolve(node));
         self.seen.resize(nodes, 0);
         self.inside.resize(nodes, 0);
         self.walk += 1;
@@ -96,7 +100,7 @@ impl Crossing {
         for root in roots {
             pending.extend(method.operands(*root).iter().map(|operand| source.resolve(*operand)));
         }
-        let (mut leaves, mut divisors) = (Vec::new(), Vec::new());
+        let (mut leaves, mut divisors, mut dying) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(node) = pending.pop() {
             if std::mem::replace(&mut self.seen[node], self.walk) == self.walk
                 || self.inside[node] == self.walk
@@ -105,7 +109,14 @@ impl Crossing {
             }
             let divisor = self.checked_divisor(method, source, node);
             let has_values = roots.is_empty() && divisor.is_some();
-            if has_values || before.given.contains(&node) || self.must_cross(method, source, &before, node) {
+            let happens_again = method.is_root(node) && self.dying.has(node);
+            if happens_again {
+                dying.push(node);
+                pending.extend(method.value_operands(node).iter().map(|operand| source.resolve(*operand)));
+            } else if has_values
+                || before.given.contains(&node)
+                || self.must_cross(method, source, &before, node)
+            {
                 leaves.push(node);
             } else {
                 divisors.extend(divisor);
@@ -115,7 +126,8 @@ impl Crossing {
         leaves.sort_unstable();
         divisors.sort_unstable();
         divisors.dedup();
-        Leaves { nodes: leaves, divisors }
+        dying.sort_unstable();
+        Leaves { nodes: leaves, divisors, dying }
     }
 
     /// The divisor of a division that floats, if a check before makes it float.
@@ -147,6 +159,8 @@ pub(super) struct Leaves {
     pub(super) nodes: Vec<Node>,
     /// Checked divisors of divisions that float behind the cut: there they are checked again, so that these still float.
     divisors: Vec<Node>,
+    /// Roots before the cut that die at the next yield point, of which there is none in between: they happen again behind it.
+    dying: Vec<Node>,
 }
 
 /// What is before a point of a block.
@@ -221,28 +235,35 @@ pub(super) fn split(
     let at = lower.first().map_or(SourcePos::NONE, |root| root.position);
     let mut roots = upper.to_vec();
     let given = set_carriers(method, crossing, &leaves.nodes, at, &mut roots);
-    check_again(method, source, &leaves.divisors, &given, tail, at);
+    happen_again(method, source, &leaves, &given, tail, at);
     source.give(tail, given);
     let end = method.add_node(Opcode::Goto, Type::Void, &[], Payload::Goto(tail));
     roots.push(Root { node: end, position: at });
     method.set_roots(block, &roots);
 }
 
-/// Checks divisors at the beginning of `tail`. If that is joined with what is before it the checks fold away.
-fn check_again(
+/// Checks divisors at the beginning of `tail`, and makes what dies there. If that is joined with what is before it the checks fold away.
+fn happen_again(
     method: &mut Method<'_>,
     source: &mut Source,
-    divisors: &[Node],
+    leaves: &Leaves,
     given: &[(Node, Node)],
     tail: Block,
     position: SourcePos,
 ) {
     let mut roots = Vec::new();
-    for divisor in divisors {
+    for divisor in &leaves.divisors {
         let Some((_, entry)) = given.iter().find(|(node, _)| node == divisor) else { continue };
         let (opcode, ty) = (method.opcode(*divisor), method.ty(*divisor));
         let node = method.add_node(opcode, ty, &[*entry], method.payload(*divisor));
         source.stand_for(node, *divisor);
+        roots.push(Root { node, position });
+    }
+    for dying in &leaves.dying {
+        let (opcode, ty) = (method.opcode(*dying), method.ty(*dying));
+        let operands = method.value_operands(*dying).to_vec();
+        let node = method.add_node(opcode, ty, &operands, method.payload(*dying));
+        source.stand_for(node, *dying);
         roots.push(Root { node, position });
     }
     if !roots.is_empty() {

@@ -3,10 +3,11 @@
 
 use super::structure::Shape;
 use super::{Cx, Errors, Rule, Subject};
+use crate::dying::inherits;
 use crate::effects::effects;
 use crate::entity::EntityVec;
 use crate::method::{Block, Method, Node};
-use crate::opcode::{Opcode, Properties};
+use crate::opcode::{Opcode, PayloadKind, Properties};
 
 /// Where nodes are used.
 pub(super) struct Uses {
@@ -62,7 +63,7 @@ pub(super) fn check(cx: &Cx<'_, '_>, errors: &mut Errors) {
             );
         }
     }
-    if cx.used_nodes().any(|node| cx.method.opcode(node) == Opcode::RefAddress) {
+    if cx.used_nodes().any(|node| cx.method.opcode(node).has(Properties::DIES_AT_YIELD)) {
         check_ref_addresses(cx, errors);
     }
 }
@@ -138,7 +139,7 @@ fn report_siblings(cx: &Cx<'_, '_>, node: Node, left: Block, right: Block, error
     }
 }
 
-/// Follows what is computed from the addresses of references.
+/// Follows what is computed from the addresses of references, as [`Dying`](crate::Dying) does, with the time of their birth.
 fn check_ref_addresses(cx: &Cx<'_, '_>, errors: &mut Errors) {
     let method = cx.method;
     let yields = count_yields(cx);
@@ -149,10 +150,18 @@ fn check_ref_addresses(cx: &Cx<'_, '_>, errors: &mut Errors) {
         let oldest =
             method.operands(node).iter().filter_map(|operand| Some((born[*operand]?, *operand))).min();
         if let Some((birth, operand)) = oldest {
-            let wrong = match row.opcode {
-                Opcode::Frame | Opcode::Virtual => Some("a frame state is read after the next yield point"),
-                Opcode::Set => Some("a local may outlive the next yield point"),
-                Opcode::Return => Some("the caller may reach the next yield point"),
+            let is_stored = row.has(Properties::WRITES)
+                && row.payload == PayloadKind::Access
+                && born[method.operands(node)[0]].is_some();
+            let wrong = match row.payload {
+                _ if row.has(Properties::FRAME_ONLY) => {
+                    Some("a frame state is read after the next yield point")
+                }
+                PayloadKind::Local => Some("a local may outlive the next yield point"),
+                _ if is_stored => Some("memory may outlive the next yield point"),
+                _ if row.has(Properties::TERMINATES) && method.successors_of(node).is_empty() => {
+                    Some("the caller may reach the next yield point")
+                }
                 _ if cx.shape.places[node].is_none() => None,
                 _ if effects(cx.module, method, node).yields => Some("this is a yield point"),
                 _ if yields[node] > birth => Some("a yield point stands in between"),
@@ -164,11 +173,10 @@ fn check_ref_addresses(cx: &Cx<'_, '_>, errors: &mut Errors) {
                 errors.add(Rule::RefAddress, cx.subject(node), message);
             }
         }
-        born[node] = match row.opcode {
-            Opcode::RefAddress => Some(yields[node]),
-            // What memory holds or a callee returns is another value.
-            _ if row.has(Properties::READS) || row.has(Properties::CALLS) => None,
-            _ => oldest.map(|(birth, _)| birth),
+        born[node] = match row {
+            _ if row.has(Properties::DIES_AT_YIELD) => Some(yields[node]),
+            _ if inherits(row) => oldest.map(|(birth, _)| birth),
+            _ => None,
         };
     }
 }

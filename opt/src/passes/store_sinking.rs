@@ -16,8 +16,8 @@
 //!
 //! * It stands on a way on instead, once on each that needs it, and together these are taken no more than half as often. Never in a loop that
 //!   it was not in: an edge belongs to none that it enters.
-//! * Nothing between its old place and the end of the block reads or changes what it writes, or may raise to where that is seen. Nothing
-//!   computed from the address of a reference is carried past a yield point.
+//! * Nothing between its old place and the end of the block reads or changes what it writes, or may raise to where that is seen. A store
+//!   whose address dies at the next yield point stays; what is `set` never does.
 //!
 //! # Cost
 //!
@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 
 use dagwood_il::dataflow::TooManyFacts;
 use dagwood_il::entity::EntityVec;
-use dagwood_il::{Block, Cfg, Edits, Method, Node, Opcode, Properties};
+use dagwood_il::{Block, Cfg, Dying, Edits, Method, Node, Properties};
 
 use crate::analysis::frequencies::{Frequencies, WHOLE};
 use crate::analysis::live_locals::{LiveLocals, set};
@@ -42,8 +42,6 @@ pub const PASS: Pass =
 
 /// How many of [`WHOLE`] times the ways that need it may be taken.
 const MAX_SHARE: u32 = WHOLE / 2;
-/// How many nodes a value may be computed from that is carried past a yield point.
-const MAX_NODES: usize = 32;
 
 /// What is to move from the end of a block.
 struct Sunk {
@@ -66,9 +64,13 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         }
     }
     if let Some(overwrites) = overwrites {
+        let dying = Dying::compute(method);
         for block in cfg.order().iter().filter(|block| method.successors(**block).len() > 1) {
-            let stores = overwrites.partly_read(method, &cfg, *block);
-            sunk.extend(stores.into_iter().map(|partly| Sunk { block: *block, partly }));
+            let stores = overwrites.partly_read(method, &cfg, *block).into_iter();
+            // A yield point may stand between its old place and its new one.
+            let stores =
+                stores.filter(|store| !method.operands(store.node).iter().any(|operand| dying.has(*operand)));
+            sunk.extend(stores.map(|partly| Sunk { block: *block, partly }));
         }
     }
     let edits = collect(method, cx, &frequencies, sunk);
@@ -148,14 +150,12 @@ impl Finder<'_, '_> {
             .collect();
         let mut found = Vec::new();
         let mut set_later = BTreeSet::new();
-        let mut yields_later = false;
         for (position, root) in method.roots(block).iter().enumerate().rev() {
-            yields_later |= method.opcode(root.node).has(Properties::YIELDS);
             let Some((local, value)) = set(method, root.node) else { continue };
             let is_last = set_later.insert(local);
             let is_for_it =
                 !method.is_root(value) && !method.operands(value).is_empty() && self.users[value] == 1;
-            if !is_last || !is_for_it || yields_later && !self.may_pass_yields(value) {
+            if !is_last || !is_for_it {
                 continue;
             }
             let position = u32::try_from(position).expect("a method has fewer than 2^32 roots");
@@ -169,21 +169,5 @@ impl Finder<'_, '_> {
             }
         }
         found
-    }
-
-    /// Whether a value may be used after a yield point: it is not computed from the address of a reference.
-    fn may_pass_yields(&self, value: Node) -> bool {
-        let mut pending = vec![value];
-        let mut looked = 0;
-        while let Some(node) = pending.pop() {
-            looked += 1;
-            if looked > MAX_NODES || self.method.opcode(node) == Opcode::RefAddress {
-                return false;
-            }
-            if !self.method.is_root(node) {
-                pending.extend_from_slice(self.method.operands(node));
-            }
-        }
-        true
     }
 }

@@ -269,3 +269,31 @@ fn an_extended_block_that_gets_too_deep_is_cut() {
     assert!(text::print_method(&edited.module, &edited.method).contains("set $x, "));
     edited.apply(Edits::new());
 }
+
+#[test]
+fn what_dies_at_a_yield_point_is_computed_again_behind_a_cut() {
+    let arena = Bump::new();
+    let mut source = String::from("symbol @memory region\nmethod @f ($x: i32, $r: ref) -> (i32) {\n");
+    source +=
+        "b0:\n  %x = entry.i32 $x\n  %r = entry.ref $r\n  %p = ref_address %r\n  %y = divcheck.i32 %x\n";
+    let deepest = crate::MAX_EXTENSION_DEPTH as usize - 1;
+    for block in 1..=deepest {
+        let above = block - 1;
+        source +=
+            &format!("  br %x, b{block}, b99\nb{block} extends b{above}:\n  %c{block} = divcheck.i32 %y\n");
+    }
+    source += "  %z = load.i32 @memory [%p + 12]\n  check %z, null\n  br %x, b98, b99\n";
+    source += "b98:\n  %v = entry.i32 $x\n  return %v\nb99:\n  %w = entry.i32 $x\n  return %w\n}";
+    let mut edited = Edited::read(&source, &arena);
+    let (last, exit) = (edited.block(deepest), edited.block(deepest + 1));
+    let load = edited.root(deepest, 1);
+    let (address, payload) = (edited.root(0, 0), edited.method.payload(load));
+    let again = edited.method.add_node(Opcode::Load, Type::I32, &[address], payload);
+    let set = edited.method.add_node(Opcode::Set, Type::Void, &[again], Payload::Local(Local::new(0)));
+    let mut edits = Edits::new();
+    edits.on_edge(last, exit, &[again, set]);
+    edited.apply(edits);
+    let text = text::print_method(&edited.module, &edited.method);
+    assert_eq!(text.matches("ref_address").count(), 2, "{text}");
+    edited.apply(Edits::new());
+}
