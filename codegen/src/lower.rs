@@ -48,7 +48,7 @@ use crate::back_edges;
 use crate::error::CompileError;
 use crate::imports::Imports;
 use crate::place::{Placement, is_cheap};
-use crate::spill::{self, MAX_LIVE, References};
+use crate::spill::{self, References, TooMuch};
 use crate::ssa::{Binding, Locals, MAX_BLOCK_PARAMS};
 use crate::target::Target;
 use shadow::Shadow;
@@ -260,7 +260,7 @@ impl<'l, 'm, 'a> Lower<'l, 'm, 'a> {
         self.tables.references.values.extend(values.filter(|value| *value != no_value()));
         self.cursor.set_position(CursorPosition::Nowhere);
         let slots = spill::spill(self.cursor.func, &self.tables.references);
-        let slots = slots.ok_or_else(|| self.limit("blocks that references are live through", MAX_LIVE))?;
+        let slots = slots.map_err(|TooMuch { what, limit }| self.limit(what, limit))?;
         let tables = &mut *self.tables;
         let known = self.method.nodes().filter_map(|node| {
             let value = tables.slots[node.index()].value;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 use dagwood_codegen::{Allocation, Artifact, CompileError, Compiler, Features, Target, Verify};
-use dagwood_il::{Builder, Folding, Method, Module, Node, Opcode, Type};
+use dagwood_il::{Access, Builder, Folding, Method, Module, Node, Opcode, Payload, Place, SymbolKind, Type};
 
 fn compile(module: &Module, method: &Method<'_>) -> Result<Artifact, CompileError> {
     Compiler::new(Arc::new(Target::new(Features::Host, Verify::Off).unwrap())).compile(module, method)
@@ -156,4 +156,36 @@ fn too_many_values_brought_to_blocks_are_a_limit() {
         b.ret(&[total]);
     });
     assert!(matches!(artifact, Err(CompileError::Limit { limit: Some(_), .. })), "{artifact:?}");
+}
+
+/// So many references are loaded, live across so many calls in one block, and used behind them.
+fn references_across_calls(references: usize, calls: usize) -> Result<Artifact, CompileError> {
+    let mut module = Module::new();
+    let memory = module.declare_symbol("memory", SymbolKind::Region);
+    let callee = module.declare_method("callee", &[], &[]);
+    let id = module.declare_method("large", &[Type::Addr], &[Type::I32]);
+    let arena = Bump::new();
+    let mut b = Builder::new(&arena, &module, id, Folding::Off);
+    let entry = b.block();
+    b.switch_to(entry);
+    let base = b.get(b.param(0));
+    let zero = b.emit(Opcode::Const, Type::Ref, &[], Payload::Const(0));
+    let access = |index: usize| Access { place: Place::Symbol(memory), offset: 8 * index as i32, scale: 1 };
+    let loaded: Vec<Node> =
+        (0..references).map(|index| b.load(Type::Ref, access(index), base, None)).collect();
+    for _ in 0..calls {
+        b.call(callee, &[]);
+    }
+    let equal: Vec<Node> = loaded.into_iter().map(|loaded| b.op(Opcode::Eq, &[loaded, zero])).collect();
+    let result = sum(&mut b, equal);
+    b.ret(&[result]);
+    compile(&module, &b.finish().unwrap())
+}
+
+#[test]
+fn references_live_across_many_calls_compile_with_one_map_or_are_refused_by_name() {
+    let artifact = references_across_calls(1_000, 10_000).unwrap();
+    assert_eq!(artifact.references.len(), 1_000, "all maps are one");
+    let refused = references_across_calls(2_000, 10_000).unwrap_err().to_string();
+    assert!(refused.contains("references that maps of safepoints list"), "{refused}");
 }
