@@ -93,6 +93,10 @@ pub struct MethodDecl {
 }
 
 /// A function of the host, as its callers see it.
+///
+/// What is not declared does not happen, as far as passes know: a call that writes nothing, raises nothing and does not yield is
+/// removed if nobody uses its results, even if it prints, and happens once where there were two. What the host does
+/// beyond the memory of the program is a write of [`MemorySet::All`], or of a symbol that stands for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NativeDecl {
     /// The name, unique among native functions.

@@ -52,6 +52,9 @@
 //!   lists                frame @f:12 after [%0, dead] [%1] monitors [%2] parent %8         virtual 0 @Point [%0, %1]
 //! ```
 //!
+//! Effects say all that a call may do: one that writes nothing, raises nothing and does not yield goes if nobody uses its results,
+//! even if the function prints. `writes all`, or a symbol for the world outside, keeps it.
+//!
 //! `.T` stands where the type is the node's own; elsewhere it may repeat what the row or the callee says. Integers are
 //! decimal or `0x`, with a sign or without; floats are decimal, `inf`, `nan`, or `0x` and their bits. Names of other
 //! characters than letters, digits and `_` are quoted: `@"a b"`, with the escapes `\n \r \t \" \\ \u{…}`.
