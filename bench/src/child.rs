@@ -154,7 +154,7 @@ impl Engine for Node {
 
     fn instantiate(&self, program: &Program) -> Result<Option<Box<dyn Instance>>> {
         let script = written("node.mjs", NODE_SCRIPT.as_bytes())?;
-        let module = written(&format!("{}.wasm", program.name), &program.wasm)?;
+        let module = written(&format!("{}.wasm", program.name), &program.code)?;
         let mut command = Command::new("node");
         command.args(&self.flags).arg(script).arg(module);
         Conversation::start(&mut command, &program.name)

@@ -45,7 +45,7 @@ impl Engine for Dagwood {
 
     fn instantiate(&self, program: &Program) -> Result<Option<Box<dyn Instance>>> {
         let what = format!("{} in {}", program.name, self.name);
-        let (engine, compiled, _) = self.compiled(&what, &program.wasm)?;
+        let (engine, compiled, _) = self.compiled(&what, &program.code)?;
         let store =
             Store::new(&engine, Default::default()).map_err(|error| Failure::because(&what, error))?;
         let instance = WasmInstance::new(&Linker::new(&store), &compiled);

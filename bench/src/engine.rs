@@ -20,12 +20,13 @@ impl Failure {
     }
 }
 
-/// A program to measure: a WebAssembly module without imports, which exports `run(i32) -> i64 | f64`.
+/// A program to measure: a WebAssembly module without imports, which exports `run(i32) -> i64 | f64`; or one of Olive's, whose class
+/// `Main` has a static method `run(int) long`.
 pub(crate) struct Program {
     /// Unique among all programs of a run.
     pub(crate) name: String,
-    /// The module.
-    pub(crate) wasm: Vec<u8>,
+    /// The module, in binary form; or the text.
+    pub(crate) code: Vec<u8>,
     /// How to build the same program natively; `None` if it is only compiled, or only known as a module.
     pub(crate) native: Option<NativeSource>,
     /// The argument of `run`; `None` for a module that is compiled and never run.
@@ -72,7 +73,7 @@ pub(crate) trait Engine {
     fn instantiate(&self, program: &Program) -> Result<Option<Box<dyn Instance>>>;
 
     /// Compiles a module and throws the code away; `None` where compile time cannot be compared.
-    fn compile(&self, _wasm: &[u8]) -> Result<Option<Compilation>> {
+    fn compile(&self, _code: &[u8]) -> Result<Option<Compilation>> {
         Ok(None)
     }
 }

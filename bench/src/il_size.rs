@@ -38,7 +38,7 @@ impl Size {
 /// The bench.
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::default();
-    let programs = selected(options, &mut report)?;
+    let programs = selected(options, &[], &mut report)?;
     let mut table = Table::default();
     table.lines.push(["IL size", "methods", "nodes", "bytes a node"].map(String::from).to_vec());
     let mut total = Size::default();
@@ -61,7 +61,7 @@ fn line(name: &str, size: Size) -> Vec<String> {
 
 fn measure(program: &Program) -> Result<Size> {
     let failed = |error| Failure::because(&program.name, error);
-    let module = Arc::new(Module::parse(program.wasm.as_slice()).map_err(failed)?);
+    let module = Arc::new(Module::parse(program.code.as_slice()).map_err(failed)?);
     let lowering = Lowering::new(module, LoweringOptions::default(), &mut Lowered::new());
     let mut size = Size::default();
     for method in lowering.methods() {

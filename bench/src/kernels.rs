@@ -74,7 +74,7 @@ pub(crate) fn programs() -> Result<Vec<Program>> {
             }
             let name = if memory64 { format!("{}-memory64", kernel.name) } else { kernel.name.to_owned() };
             programs.push(Program {
-                wasm: read(&directory.join(format!("{name}.wasm")))?,
+                code: read(&directory.join(format!("{name}.wasm")))?,
                 name,
                 native: Some(NativeSource {
                     main: directory.join("native.c"),
@@ -90,7 +90,7 @@ pub(crate) fn programs() -> Result<Vec<Program>> {
     }
     programs.push(Program {
         name: "wordcount".into(),
-        wasm: read(&root().join("examples").join("wordcount.wasm"))?,
+        code: read(&root().join("examples").join("wordcount.wasm"))?,
         native: None,
         n: None,
         memory64: false,

@@ -170,7 +170,7 @@ fn program(library: &Library, clang: &str, packages: &[PathBuf]) -> Result<Progr
     arguments.push(format!("-DKERNEL=\"{}\"", driver.display()));
     Ok(Program {
         name: library.name.to_owned(),
-        wasm,
+        code: wasm,
         native: Some(NativeSource { main: bench.join("kernels/native.c"), arguments, inputs }),
         n: Some(library.n),
         memory64: false,

@@ -80,7 +80,7 @@ pub(crate) fn compile_times(
     let mut series = vec![Series::new(); engines.len()];
     for round in 0..=plan.compilations {
         for (engine, times) in engines.iter().zip(&mut series) {
-            let compilation = engine.compile(&program.wasm)?;
+            let compilation = engine.compile(&program.code)?;
             if let (Some(Compilation { time }), true) = (compilation, round > 0) {
                 times.push(time);
             }

@@ -6,8 +6,9 @@ use crate::kernels;
 use crate::libraries;
 use crate::report::{Report, progress};
 
-/// Every program that `--only` leaves in; what cannot be built on this machine is noted in the report.
-pub(crate) fn selected(options: &Options, report: &mut Report) -> Result<Vec<Program>> {
+/// Every WebAssembly program that `--only` leaves in; what cannot be built on this machine is noted in the report. There must be one,
+/// unless there are `others`.
+pub(crate) fn selected(options: &Options, others: &[Program], report: &mut Report) -> Result<Vec<Program>> {
     let mut programs = kernels::programs()?;
     let mut names: Vec<String> = programs.iter().map(|program| program.name.clone()).collect();
     programs.retain(|program| options.selects(&program.name));
@@ -20,7 +21,7 @@ pub(crate) fn selected(options: &Options, report: &mut Report) -> Result<Vec<Pro
         }
     }
     progress("");
-    if programs.is_empty() {
+    if programs.is_empty() && others.is_empty() {
         return Err(Failure(format!("--only leaves no program; there are {}", names.join(", "))));
     }
     Ok(programs)

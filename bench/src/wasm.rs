@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         eprintln!("dagwood-bench: times of a debug build mean nothing; use `cargo run --release`");
     }
     let mut report = Report::default();
-    let programs = selected(options, &mut report)?;
+    let programs = selected(options, &[], &mut report)?;
     compare(options, &programs, &engines(options)?, GOALS, &mut report)?;
     Ok(report)
 }

@@ -74,7 +74,7 @@ impl Engine for Peer {
 
     fn instantiate(&self, program: &Program) -> Result<Option<Box<dyn Instance>>> {
         let named = |error| Failure::because(format!("{} in {}", program.name, self.mode.name), error);
-        let module = Module::new(&self.engine, &program.wasm).map_err(named)?;
+        let module = Module::new(&self.engine, &program.code).map_err(named)?;
         let mut store = Store::new(&self.engine, ());
         let instance = WasmInstance::new(&mut store, &module, &[]).map_err(named)?;
         let run = instance

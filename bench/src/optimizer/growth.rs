@@ -12,7 +12,7 @@ use dagwood_il::{
 };
 use dagwood_opt::{Options as Optimization, Request, WARM, optimize};
 
-use super::compiler;
+use super::cost::compiler;
 use super::plot::{Curve, plot};
 use crate::Options;
 use crate::engine::{Failure, Result, timed};
