@@ -29,7 +29,7 @@ use crate::heap::span::{Fit, OpenSpan, Runs};
 use crate::{Code, CodeSpace, Error, GRANULE, HotEdge, INT3, Lane, PAGE, Refused, Relief, SPAN};
 
 /// How many spans of a lane a writer keeps.
-pub(crate) const KEPT: usize = 4;
+pub(crate) const KEPT: usize = 3;
 /// How many retired functions a writer keeps to itself before it hands them to the space.
 const BATCH: usize = 256;
 /// How often one allocation asks for room.
