@@ -80,6 +80,21 @@ pub const CONSTRAINTS: &[Constraint] = &[
         after: "gvn",
         why: "fields in locals are numbered without memory",
     },
+    Constraint {
+        before: "escape_analysis",
+        after: "monitor_elimination",
+        why: "monitors of objects that are not made need no thought",
+    },
+    Constraint {
+        before: "gvn",
+        after: "monitor_elimination",
+        why: "objects that are one value are one operand then, in frame states, too",
+    },
+    Constraint {
+        before: "monitor_elimination",
+        after: "pre",
+        why: "loads and stores do not pass what orders memory",
+    },
     Constraint { before: "inline", after: "gvn", why: "what a call hides cannot be seen to be the same" },
     Constraint { before: "inline", after: "pre", why: "the same" },
     Constraint {

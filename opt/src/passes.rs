@@ -11,6 +11,7 @@ pub mod jump_threading;
 pub mod layout;
 pub mod loop_inversion;
 pub mod mark_cold;
+pub mod monitor_elimination;
 pub mod pre;
 pub mod rebuild;
 pub mod store_sinking;
@@ -34,6 +35,7 @@ pub const PASSES: &[Pass] = &[
     layout::PASS,
     loop_inversion::PASS,
     mark_cold::PASS,
+    monitor_elimination::PASS,
     pre::PASS,
     rebuild::PASS,
     store_sinking::PASS,

@@ -9,8 +9,8 @@ use crate::features::Features;
 use crate::pass::Pass;
 use crate::passes::{
     check_motion, dead_store, escape_analysis, global_value_propagation, gvn, if_conversion, inline,
-    jump_threading, layout, loop_inversion, mark_cold, pre, store_sinking, switch_shaping, tail_duplication,
-    throw_to_goto, value_propagation,
+    jump_threading, layout, loop_inversion, mark_cold, monitor_elimination, pre, store_sinking,
+    switch_shaping, tail_duplication, throw_to_goto, value_propagation,
 };
 
 /// When a row's pass runs.
@@ -118,6 +118,7 @@ const LAST_BRANCHES: When = When::Last(Features::BRANCHES);
 const CALLS: When = When::Has(Features::CALLS);
 const ALLOCATIONS: When = When::Has(Features::ALLOCATIONS);
 const STORES: When = When::Has(Features::STORES);
+const SYNCHRONISATION: When = When::Has(Features::SYNCHRONISATION);
 const SWITCHES: When = When::Has(Features::SWITCHES);
 
 /// Compiles quickly.
@@ -183,6 +184,11 @@ const WARM_ROWS: &[Row] = &[
         "what was computed, loaded or checked above is not again, before anything is moved",
     ),
     row(
+        monitor_elimination::PASS,
+        SYNCHRONISATION,
+        "when it is known what is the same object; before loads and stores are moved, which monitors keep in place",
+    ),
+    row(
         pre::PASS,
         BRANCHES,
         "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
@@ -237,6 +243,11 @@ const HOT_ROWS: &[Row] = &[
         gvn::PASS,
         When::Always,
         "what was computed, loaded or checked above is not again, before anything is moved",
+    ),
+    row(
+        monitor_elimination::PASS,
+        SYNCHRONISATION,
+        "when it is known what is the same object; before loads and stores are moved, which monitors keep in place",
     ),
     row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
     row(

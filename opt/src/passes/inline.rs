@@ -372,7 +372,8 @@ impl Brought {
         if self.calls > 0 {
             let cost = Some(WORK_PER_CALL * u64::from(self.calls));
             // Everywhere: what copies of blocks make of a region may have lost the calls.
-            let calls = Demand::new(PASS, Region::All, "what came in calls others", self.gain_of_calls);
+            let everywhere = Region::around(method, method.blocks());
+            let calls = Demand::new(PASS, everywhere, "what came in calls others", self.gain_of_calls);
             cx.demand(Demand { cost, ..calls });
         }
     }
