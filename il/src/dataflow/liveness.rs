@@ -1,4 +1,4 @@
-//! Which locals will be read, at the heads of extended blocks.
+//! Which locals will be read, at the heads of extended blocks or at the beginnings of all.
 //!
 //! A local is live where a path leads to an `entry` of it with no `set` of it in between. Handlers are reached from
 //! each root that may raise into them, with the locals as of that root.
@@ -9,7 +9,7 @@ use crate::entity::{Entity, EntityVec};
 use crate::method::{Block, Local, Method, Node, Payload};
 use crate::opcode::Opcode;
 
-/// The locals live at the heads of extended blocks.
+/// The locals live at the beginnings of blocks.
 #[derive(Clone, Debug)]
 pub struct Liveness {
     facts: Facts,
@@ -28,7 +28,16 @@ impl Liveness {
         })
     }
 
-    /// The same, for the heads that `keep` asks for, from what [`heads_of_uses`] says.
+    /// The same at the beginnings of all blocks, also of those that continue another.
+    ///
+    /// # Errors
+    ///
+    /// As [`Liveness::compute`].
+    pub fn everywhere(method: &Method<'_>, cfg: &Cfg) -> Result<Liveness, TooManyFacts> {
+        Liveness::compute_with(method, cfg, &heads_of_uses(method), |_| true)
+    }
+
+    /// The same, for the blocks that `keep` asks for, from what [`heads_of_uses`] says.
     pub(crate) fn compute_with(
         method: &Method<'_>,
         cfg: &Cfg,
@@ -54,14 +63,14 @@ impl Liveness {
         Ok(Liveness { facts: solve(problem, cfg, keep)? })
     }
 
-    /// The locals live at the head of an extended block, ascending.
-    pub fn live_in(&self, head: Block) -> impl Iterator<Item = Local> {
-        self.facts.at(head).map(|fact| Local::new(fact as usize))
+    /// The locals live at the beginning of a block that was asked for, ascending.
+    pub fn live_in(&self, block: Block) -> impl Iterator<Item = Local> {
+        self.facts.at(block).map(|fact| Local::new(fact as usize))
     }
 
-    /// Whether a local is live at the head of an extended block.
-    pub fn is_live_in(&self, head: Block, local: Local) -> bool {
-        self.facts.holds(head, fact(local))
+    /// Whether a local is live at the beginning of a block that was asked for.
+    pub fn is_live_in(&self, block: Block, local: Local) -> bool {
+        self.facts.holds(block, fact(local))
     }
 }
 

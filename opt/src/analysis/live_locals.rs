@@ -1,15 +1,14 @@
 //! Which locals will be read, at the beginnings of all blocks.
 //!
-//! *Why.* [`Liveness`](dagwood_il::Liveness) answers for the heads of extended blocks, where locals are read. Whoever asks what a `set` is for
-//! asks at the blocks below, too.
+//! *Why.* Locals are read at the heads of extended blocks. Whoever asks what a `set` is for asks at the blocks below, too, and about their ends
+//! and handlers.
 //!
 //! *Guarantees.* A local is live where a path leads to an `entry` of it with no `set` of it in between; raises count, from where they are.
 //!
-//! *Cost.* As that of the engine: linear in the sets and reads, and in the blocks in which locals are live.
+//! *Cost.* That of [`Liveness`], in all blocks.
 
-use dagwood_il::dataflow::{Direction, Event, Facts, Meet, Problem, TooManyFacts, heads_of_uses, solve};
-use dagwood_il::entity::Entity;
-use dagwood_il::{Block, Cfg, Local, Method, Node, Opcode, Payload};
+use dagwood_il::dataflow::TooManyFacts;
+use dagwood_il::{Block, Cfg, Liveness, Local, Method, Node, Opcode, Payload};
 
 use super::Analysis;
 use crate::cx::PassCx;
@@ -17,7 +16,7 @@ use crate::cx::PassCx;
 /// The locals that are live at the beginning of each block.
 #[derive(Clone, Debug)]
 pub struct LiveLocals {
-    facts: Facts,
+    liveness: Liveness,
 }
 
 impl LiveLocals {
@@ -27,29 +26,12 @@ impl LiveLocals {
     ///
     /// If there are too many of them to keep.
     pub fn compute(method: &Method<'_>, cfg: &Cfg) -> Result<LiveLocals, TooManyFacts> {
-        let mut events = Vec::new();
-        for (node, head) in heads_of_uses(method).iter() {
-            if let (Opcode::Entry, Payload::Local(local), Some(block)) =
-                (method.opcode(node), method.payload(node), *head)
-            {
-                events.push(Event { block, position: 0, fact: fact(local), becomes: true });
-            }
-        }
-        for block in cfg.order() {
-            for (after, root) in (1..).zip(method.roots(*block)) {
-                if let Some((local, _)) = set(method, root.node) {
-                    events.push(Event { block: *block, position: after, fact: fact(local), becomes: false });
-                }
-            }
-        }
-        let problem =
-            Problem { direction: Direction::Backward, meet: Meet::Any, at_entry: Vec::new(), events };
-        Ok(LiveLocals { facts: solve(problem, cfg, |_| true)? })
+        Ok(LiveLocals { liveness: Liveness::everywhere(method, cfg)? })
     }
 
     /// Whether a local will be read from the beginning of a block on.
     pub fn is_live_in(&self, block: Block, local: Local) -> bool {
-        self.facts.holds(block, fact(local))
+        self.liveness.is_live_in(block, local)
     }
 
     /// Whether a local will be read from the end of a block on.
@@ -74,10 +56,6 @@ pub fn set(method: &Method<'_>, root: Node) -> Option<(Local, Node)> {
         (Opcode::Set, Payload::Local(local)) => Some((local, method.operands(root)[0])),
         _ => None,
     }
-}
-
-fn fact(local: Local) -> u32 {
-    u32::try_from(local.index()).expect("locals are numbered by 32 bits")
 }
 
 impl Analysis for Result<LiveLocals, TooManyFacts> {
