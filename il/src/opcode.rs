@@ -633,6 +633,18 @@ impl Opcode {
     pub const fn has(self, properties: Properties) -> bool {
         self.row().has(properties)
     }
+
+    /// What computes the same wherever this does not raise, and never raises by overflowing: for checked arithmetic that which wraps,
+    /// for everything else itself.
+    pub const fn unchecked(self) -> Opcode {
+        match self {
+            Opcode::SAddChecked | Opcode::UAddChecked => Opcode::Add,
+            Opcode::SSubChecked | Opcode::USubChecked => Opcode::Sub,
+            Opcode::SMulChecked | Opcode::UMulChecked => Opcode::Mul,
+            Opcode::SDivChecked => Opcode::SDiv,
+            other => other,
+        }
+    }
 }
 
 impl std::fmt::Display for Opcode {
