@@ -230,10 +230,15 @@ impl<'a> Method<'a> {
     /// A node's operands without its frame state.
     #[inline]
     pub fn value_operands(&self, node: Node) -> &[Node] {
-        let operands = self.operands(node);
-        match self.frame_of(node) {
-            Some(_) => &operands[..operands.len() - 1],
-            None => operands,
+        let data = &self.nodes[node];
+        let operands = self.operands.get(data.operands_start, data.operands_len);
+        match operands.split_last() {
+            Some((last, values))
+                if data.opcode.has(Properties::FRAME) && self.opcode(*last) == Opcode::Frame =>
+            {
+                values
+            }
+            _ => operands,
         }
     }
 
