@@ -16,8 +16,8 @@ use dagwood_il::eval::Value;
 use dagwood_il::interp::{Interpreter, Limits, Program as Bodies, Raised, Regions, Values};
 use dagwood_il::verify::verify;
 use dagwood_il::{
-    Block, CallEffects, Cfg, Edits, Folding, KindSet, MemorySet, Method, MethodId, Module, NativeId, Node,
-    Opcode, Payload, Point, SourcePos, SymbolKind, Type,
+    Block, CallEffects, Cfg, Dominators, Edits, Folding, KindSet, Liveness, Loops, MemorySet, Method,
+    MethodId, Module, NativeId, Node, Opcode, Payload, Point, SourcePos, SymbolKind, Type,
 };
 use dagwood_opt::analysis::facts::{Bound, Fact, Facts, Known, Reading, Visitor};
 
@@ -119,7 +119,14 @@ impl Maker<'_, '_> {
 /// Has the method compare what is known of it with what is.
 fn instrument(module: &Module, method: &mut Method<'_>, observe: NativeId, is_global: bool) {
     let cfg = Cfg::compute(module, method);
-    let facts = if is_global { Facts::global(module, method, &cfg) } else { Facts::local(method, &cfg) };
+    let facts = if is_global {
+        let liveness = Liveness::compute(method, &cfg).expect("few locals");
+        let dominators = Dominators::compute(&cfg);
+        let loops = Loops::compute(&cfg, &dominators);
+        Facts::global(module, method, &cfg, &liveness, &dominators, &loops)
+    } else {
+        Facts::local(method, &cfg)
+    };
     let mut collector = Collector::default();
     let mut known = facts.known(module, method);
     for head in facts.order() {

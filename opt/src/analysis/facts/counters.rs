@@ -20,9 +20,10 @@ use std::collections::BTreeMap;
 
 use dagwood_il::cfg::Loop;
 use dagwood_il::entity::EntityVec;
-use dagwood_il::{Block, Cfg, Dominators, Local, Loops, Method, Node, Opcode, Payload, Properties};
+use dagwood_il::{Block, Local, Loops, Method, Node, Opcode, Payload, Properties};
 
 use super::fact::Fact;
+use super::heads::Graph;
 use super::walk::State;
 
 /// How many locals a loop may set for its counters to be looked for.
@@ -63,17 +64,15 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn compute(method: &Method<'_>, cfg: &Cfg) -> Counters {
-        let dominators = Dominators::compute(cfg);
-        let all = Loops::compute(cfg, &dominators);
-        let mut sets = sets(method, &all);
+    pub(super) fn compute(method: &Method<'_>, graph: &Graph<'_>) -> Counters {
+        let mut sets = sets(method, graph.loops);
         let mut loops: EntityVec<Block, Option<Counted>> = EntityVec::new();
         for _ in method.blocks() {
             loops.push(None);
         }
-        for (id, data) in all.loops() {
+        for (id, data) in graph.loops.loops() {
             let header = data.header;
-            let search = Search { method, cfg, dominators: &dominators, loops: &all, id, header };
+            let search = Search { method, graph, id, header };
             let sets = sets[id].take();
             let own = sets.iter().flatten();
             let counters: Vec<Counter> =
@@ -193,9 +192,7 @@ struct Test {
 /// One loop.
 struct Search<'s, 'a> {
     method: &'s Method<'a>,
-    cfg: &'s Cfg,
-    dominators: &'s Dominators,
-    loops: &'s Loops,
+    graph: &'s Graph<'s>,
     id: Loop,
     header: Block,
 }
@@ -203,11 +200,15 @@ struct Search<'s, 'a> {
 impl Search<'_, '_> {
     /// Whether every turn executes all of a block, once.
     fn is_in_each_turn(&self, block: Block) -> bool {
-        let mut latches =
-            self.cfg.predecessors(self.header).iter().filter(|edge| self.loops.contains(self.id, edge.block));
-        self.loops.innermost(block) == Some(self.id)
-            && latches.all(|edge| !edge.is_exception() && self.dominators.dominates(block, edge.block))
-            && self.cfg.successors(block).iter().all(|edge| !edge.is_exception())
+        let mut latches = self
+            .graph
+            .cfg
+            .predecessors(self.header)
+            .iter()
+            .filter(|edge| self.graph.loops.contains(self.id, edge.block));
+        self.graph.loops.innermost(block) == Some(self.id)
+            && latches.all(|edge| !edge.is_exception() && self.graph.dominators.dominates(block, edge.block))
+            && self.graph.cfg.successors(block).iter().all(|edge| !edge.is_exception())
     }
 
     fn counter(&self, local: Local, sets: Sets) -> Option<Counter> {
@@ -222,7 +223,7 @@ impl Search<'_, '_> {
 
     /// The tests on which turns end by a counter being equal to something, and by how much it has grown from zero then.
     fn tests(&self, counters: &[Counter]) -> Vec<(Counter, u64)> {
-        let blocks = self.method.blocks().filter(|block| self.loops.innermost(*block) == Some(self.id));
+        let blocks = self.method.blocks().filter(|block| self.graph.loops.innermost(*block) == Some(self.id));
         let tests =
             blocks.filter_map(|block| self.test(block)).filter(|test| self.is_in_each_turn(test.block));
         tests.filter_map(|test| self.tested(counters, test)).collect()
@@ -232,7 +233,8 @@ impl Search<'_, '_> {
         let method = self.method;
         let end = method.terminator(block)?;
         let Payload::Branch(then, otherwise) = method.payload(end) else { return None };
-        let goes_on = (self.loops.contains(self.id, then), self.loops.contains(self.id, otherwise));
+        let goes_on =
+            (self.graph.loops.contains(self.id, then), self.graph.loops.contains(self.id, otherwise));
         let condition = *method.operands(end).first()?;
         let compared = match *method.operands(condition) {
             [value, limit] => method.const_bits(limit).map(|limit| (value, limit)),
@@ -254,9 +256,9 @@ impl Search<'_, '_> {
         let head = method.head(test.block);
         // The local is read at the head: before it is set, in the turn, or after.
         let is_set_before =
-            if method.head(counter.set_in) == head || self.dominators.dominates(head, counter.set_in) {
+            if method.head(counter.set_in) == head || self.graph.dominators.dominates(head, counter.set_in) {
                 false
-            } else if self.dominators.dominates(counter.set_in, head) {
+            } else if self.graph.dominators.dominates(counter.set_in, head) {
                 true
             } else {
                 return None;
@@ -271,15 +273,11 @@ fn linear(method: &Method<'_>, node: Node) -> Option<(Local, u64)> {
     let (mut node, mut sum) = (node, 0_u64);
     for _ in 0..MAX_PARTS {
         let (opcode, operands) = (method.opcode(node), method.operands(node));
-        match (opcode, method.payload(node), operands) {
+        match (opcode.unchecked(), method.payload(node), operands) {
             (Opcode::Entry, Payload::Local(local), _) => return Some((local, sum)),
             (_, _, [a, ..]) if opcode.has(Properties::PROVES) => node = *a,
-            (Opcode::Add | Opcode::SAddChecked | Opcode::UAddChecked, _, [a, b, ..]) => {
-                (node, sum) = (*a, sum.wrapping_add(method.const_bits(*b)?));
-            }
-            (Opcode::Sub | Opcode::SSubChecked | Opcode::USubChecked, _, [a, b, ..]) => {
-                (node, sum) = (*a, sum.wrapping_sub(method.const_bits(*b)?));
-            }
+            (Opcode::Add, _, [a, b, ..]) => (node, sum) = (*a, sum.wrapping_add(method.const_bits(*b)?)),
+            (Opcode::Sub, _, [a, b, ..]) => (node, sum) = (*a, sum.wrapping_sub(method.const_bits(*b)?)),
             _ => return None,
         }
     }

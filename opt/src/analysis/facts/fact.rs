@@ -90,12 +90,40 @@ impl Fact {
 
     /// The value lies between two numbers, unsigned.
     pub fn unsigned(ty: Type, min: u64, max: u64) -> Fact {
-        Parts::any(ty).unsigned(min, max).fact()
+        let any = Fact::any(ty);
+        let max = max.min(any.umax);
+        if min > max || !matches!(ty.bits(), 1..=64) {
+            return any;
+        }
+        // Where no bit is known from the lowest on, bounds are all there is to carry over.
+        let common = !u64::MAX.checked_shr((min ^ max).leading_zeros()).unwrap_or(0);
+        let (mut smin, mut smax) = (any.smin, any.smax);
+        if min > any.smax as u64 || max <= any.smax as u64 {
+            (smin, smax) = (sign_extended(ty, min), sign_extended(ty, max));
+        }
+        Fact {
+            umin: min,
+            umax: max,
+            smin,
+            smax,
+            zeros: !min & common,
+            ones: min & common,
+            kind: Kind::Any,
+            ty,
+        }
     }
 
     /// The value lies between two numbers, signed.
     pub fn signed(ty: Type, min: i64, max: i64) -> Fact {
-        Parts::any(ty).signed(min, max).fact()
+        let any = Fact::any(ty);
+        let (min, max) = (min.max(any.smin), max.min(any.smax));
+        if min > max || !matches!(ty.bits(), 1..=64) {
+            any
+        } else if min >= 0 || max < 0 {
+            Fact::unsigned(ty, min as u64 & ty.mask(), max as u64 & ty.mask())
+        } else {
+            Fact { smin: min, smax: max, ..any }
+        }
     }
 
     /// The value has zeros at least where `zeros` has ones, and ones where `ones` has them.
@@ -121,6 +149,12 @@ impl Fact {
     /// A reference to objects of this kind, or null.
     pub fn object(kind: Kind) -> Fact {
         Fact { kind, ..Fact::any(Type::Ref) }
+    }
+
+    /// The same number in a wider type, without its sign.
+    pub(super) fn zero_extended(&self, ty: Type) -> Fact {
+        let (zeros, ones) = (self.zeros, self.ones);
+        Fact { smin: self.umin as i64, smax: self.umax as i64, zeros, ones, kind: Kind::Any, ty, ..*self }
     }
 
     /// The type of the value.
@@ -170,7 +204,10 @@ impl Fact {
 
     /// Whether nothing is known.
     pub fn is_any(&self) -> bool {
-        *self == Fact::any(self.ty)
+        // Whatever is known narrows one of the ranges, but single bits and what a reference points at.
+        let any = Fact::any(self.ty);
+        (self.umin, self.umax, self.smin, self.smax) == (any.umin, any.umax, any.smin, any.smax)
+            && (self.zeros, self.ones, self.kind) == (any.zeros, any.ones, any.kind)
     }
 
     /// Whether the value cannot be zero or null.
@@ -193,6 +230,22 @@ impl Fact {
                     && (self.smin..=self.smax).contains(&signed)
                     && bits & self.zeros == 0
                     && bits & self.ones == self.ones)
+    }
+
+    /// Whether meeting `other` would teach nothing.
+    pub fn is_within(&self, other: &Fact) -> bool {
+        let is_kind_known = match (self.kind, other.kind) {
+            (_, Kind::Any) | (Kind::Exactly(_), _) => true,
+            (Kind::AtMost(_), kind) => !matches!(kind, Kind::Exactly(_)),
+            (Kind::Any, _) => false,
+        };
+        self.umin >= other.umin
+            && self.umax <= other.umax
+            && self.smin >= other.smin
+            && self.smax <= other.smax
+            && other.zeros & !self.zeros == 0
+            && other.ones & !self.ones == 0
+            && is_kind_known
     }
 
     /// What both allow; none if that is nothing. What a reference points at is as `self` says, unless `other` knows better.
@@ -274,12 +327,34 @@ impl Fact {
         widened.reduced().unwrap_or(any)
     }
 
+    /// [`Fact::reduced`] where no bit is known: what one range says of the other says all, and what they agree on says bits.
+    fn reduced_ranges(mut self) -> Option<Fact> {
+        let (mask, sign) = (self.ty.mask(), 1_u64 << (self.ty.bits() - 1));
+        for _ in 0..2 {
+            if self.smin >= 0 || self.smax < 0 {
+                self.umin = self.umin.max(self.smin as u64 & mask);
+                self.umax = self.umax.min(self.smax as u64 & mask);
+            }
+            if self.umax < sign || self.umin >= sign {
+                self.smin = self.smin.max(sign_extended(self.ty, self.umin));
+                self.smax = self.smax.min(sign_extended(self.ty, self.umax));
+            }
+        }
+        let common = !(u64::MAX.checked_shr((self.umin ^ self.umax).leading_zeros()).unwrap_or(0));
+        self.ones |= self.umin & common;
+        self.zeros |= !self.umin & common;
+        (self.umin <= self.umax && self.smin <= self.smax).then_some(self)
+    }
+
     /// The same set, with each part as sharp as the others make it; none if the set is empty.
     fn reduced(mut self) -> Option<Fact> {
         if !matches!(self.ty.bits(), 1..=64) {
             return Some(Fact { kind: self.kind, ..Fact::any(self.ty) });
         }
         let (mask, sign) = (self.ty.mask(), 1_u64 << (self.ty.bits() - 1));
+        if self.zeros == !mask && self.ones == 0 {
+            return self.reduced_ranges();
+        }
         // Each round carries what is known to all parts; more than a few never teach anything.
         for _ in 0..4 {
             let before = self;

@@ -14,6 +14,8 @@
 
 mod ask;
 
+use std::cell::Cell;
+
 use dagwood_il::entity::{Entity, EntityVec};
 use dagwood_il::{Block, Local, Method, Module, Node, Opcode, Payload, Place, Properties, Type};
 
@@ -40,13 +42,33 @@ pub struct Known<'m, 'a> {
     sets: Vec<(Local, u32)>,
     /// By head: whether what its nodes are has been computed, for what locals held when it was entered last.
     is_computed: EntityVec<Block, bool>,
-    /// By node of the extended block in hand: whether what its operands say has changed since then.
-    has_moved: Vec<bool>,
+    /// By node: the number of the last walk that began with something else known of it than the one before.
+    moved: Vec<u32>,
+    walks: u32,
     has_happened: Vec<bool>,
     happened: Vec<Node>,
     relations: Relations,
     is_possible: bool,
-    pending: Vec<Node>,
+    /// Nodes of which more is known now, and whether something else than their operands said so.
+    pending: Vec<(Node, bool)>,
+    /// Room for questions.
+    climbed: Cell<Vec<(Reading, i128)>>,
+}
+
+/// What nodes were when walks along their extended blocks began: a later walk computes again only what has changed since.
+#[derive(Clone, Debug)]
+pub(super) struct Base {
+    facts: Vec<Fact>,
+    is_computed: EntityVec<Block, bool>,
+}
+
+impl Base {
+    /// Before the first walk.
+    pub(super) fn new(method: &Method<'_>) -> Base {
+        let locals = method.locals().map(|local| Fact::any(method.local(local).ty));
+        let facts = std::iter::repeat_n(Fact::any(Type::Void), method.node_count()).chain(locals).collect();
+        Base { facts, is_computed: EntityVec::filled(false, method.block_count()) }
+    }
 }
 
 /// A point of a walk to go back to.
@@ -60,11 +82,9 @@ pub struct Mark {
 }
 
 impl<'m, 'a> Known<'m, 'a> {
-    /// Nothing, about the values of a method.
-    pub(super) fn nothing(module: &'m Module, method: &'m Method<'a>, shape: &'m Shape) -> Self {
+    /// Nothing of where a walk stands, about the values of a method of which this was computed by others.
+    pub(super) fn nothing(module: &'m Module, method: &'m Method<'a>, shape: &'m Shape, base: Base) -> Self {
         let nodes = method.node_count();
-        let locals = method.locals().map(|local| method.local(local).ty);
-        let facts = std::iter::repeat_n(Fact::any(Type::Void), nodes).chain(locals.map(Fact::any)).collect();
         let mut values = EntityVec::filled(0, method.locals().len());
         for local in method.locals() {
             values[local] = number(nodes + local.index());
@@ -73,18 +93,26 @@ impl<'m, 'a> Known<'m, 'a> {
             module,
             method,
             shape,
-            facts,
+            facts: base.facts,
             changes: Vec::new(),
             values,
             sets: Vec::new(),
-            is_computed: EntityVec::filled(false, method.block_count()),
-            has_moved: vec![false; nodes],
+            is_computed: base.is_computed,
+            moved: vec![0; nodes],
+            walks: 0,
             has_happened: vec![false; nodes],
             happened: Vec::new(),
             relations: Relations::new(nodes + method.locals().len()),
             is_possible: true,
             pending: Vec::new(),
+            climbed: Cell::default(),
         }
+    }
+
+    /// What later walks may begin with. None is under way.
+    pub(super) fn into_base(self) -> Base {
+        debug_assert!(self.changes.is_empty(), "what walks learn they take back");
+        Base { facts: self.facts, is_computed: self.is_computed }
     }
 
     // ---- questions ----
@@ -133,24 +161,34 @@ impl<'m, 'a> Known<'m, 'a> {
             self.facts[value as usize] = *fact;
         }
         let is_first = !std::mem::replace(&mut self.is_computed[head], true);
+        self.walks += 1;
+        let mut has_moved = is_first;
         for node in shape.nodes_of(head) {
-            let index = node.index();
-            let is_entry = method.opcode(*node) == Opcode::Entry;
-            let is_stale = is_first
-                || is_entry
-                || method.operands(*node).iter().any(|operand| self.has_moved[operand.index()]);
-            self.has_moved[index] = is_stale;
-            if is_stale && (is_first || !method.is_root(*node)) {
-                let fact =
-                    if method.is_root(*node) { Fact::any(method.ty(*node)) } else { self.computed(*node) };
-                self.has_moved[index] = is_first || fact != self.facts[index];
-                self.facts[index] = fact;
+            let opcode = method.opcode(*node);
+            let is_entry = opcode == Opcode::Entry;
+            let is_stale =
+                || method.operands(*node).iter().any(|operand| self.moved[operand.index()] == self.walks);
+            if is_first || is_entry || has_moved && is_stale() {
+                has_moved |= self.begin(*node, is_first);
             }
             if let (true, Payload::Local(local)) = (is_entry, method.payload(*node)) {
                 self.set(local, *node);
             }
         }
         mark
+    }
+
+    /// What a node is when a walk begins: as its operands have it, but nothing yet of roots. Whether that differs from the walk before.
+    fn begin(&mut self, node: Node, is_first: bool) -> bool {
+        let is_root = self.method.is_root(node);
+        let fact = if is_root { Fact::any(self.method.ty(node)) } else { self.computed(node) };
+        let own = &mut self.facts[node.index()];
+        let has_moved = is_first || (fact != *own);
+        if has_moved {
+            self.moved[node.index()] = self.walks;
+            *own = fact;
+        }
+        has_moved
     }
 
     /// Notes a bound that is known.
@@ -163,6 +201,21 @@ impl<'m, 'a> Known<'m, 'a> {
     /// The bounds noted on the way here.
     pub fn bounds(&self) -> impl DoubleEndedIterator<Item = &Bound> {
         self.relations.bounds()
+    }
+
+    /// Whether some bound may be about this value, or about what it is an offset from.
+    pub(super) fn may_be_bounded(&self, value: usize) -> bool {
+        let mut value = value;
+        for _ in 0..=MAX_PARTS {
+            if self.relations.has_any_of(value) {
+                return true;
+            }
+            match self.offset_from(value) {
+                Some(part) => value = part.index(),
+                None => break,
+            }
+        }
+        false
     }
 
     /// A reading taken apart as far as it goes: what is left, and the offset from it.
@@ -276,12 +329,25 @@ impl<'m, 'a> Known<'m, 'a> {
         }
     }
 
+    /// What a branch at the end of a block tests, if that is known.
+    pub(super) fn decided(&self, terminator: Node) -> Option<bool> {
+        match (self.method.payload(terminator), self.method.operands(terminator)) {
+            (Payload::Branch(..), [condition]) => self.comparison(*condition),
+            _ => None,
+        }
+    }
+
     /// Control leaves a block by the successor at `index` of its end.
     pub fn leave(&mut self, terminator: Node, index: usize) {
+        self.take(terminator, index, self.decided(terminator));
+    }
+
+    /// The same; whether a branch there is decided has been asked.
+    pub(super) fn take(&mut self, terminator: Node, index: usize, decided: Option<bool>) {
         let method = self.method;
         match (method.payload(terminator), method.operands(terminator)) {
             (Payload::Branch(then, otherwise), [condition]) if then != otherwise => {
-                if self.comparison(*condition).is_some_and(|holds| holds != (index == 0)) {
+                if decided.is_some_and(|holds| holds != (index == 0)) {
                     self.is_possible = false;
                     return;
                 }
@@ -320,16 +386,24 @@ impl<'m, 'a> Known<'m, 'a> {
     pub fn assume(&mut self, node: Node, fact: Fact) {
         self.narrow(node, &fact);
         let mut steps = 0;
-        while let Some(node) = self.pending.pop() {
+        while let Some((node, is_told)) = self.pending.pop() {
             steps += 1;
             if steps > MAX_STEPS || !self.is_possible {
                 break;
             }
-            self.explain(node);
+            // What its operands said of it, it does not say of them.
+            if is_told {
+                self.explain(node);
+            }
             for user in self.shape.users_of(node) {
-                if !self.method.is_root(*user) || self.has_happened[user.index()] {
+                let is_settled = self.facts[user.index()].as_constant().is_some();
+                if !is_settled && (!self.method.is_root(*user) || self.has_happened[user.index()]) {
                     let fact = self.computed(*user);
+                    let before = self.pending.len();
                     self.narrow(*user, &fact);
+                    if let Some((_, is_told)) = self.pending.get_mut(before) {
+                        *is_told = self.facts[user.index()] != fact;
+                    }
                 }
             }
         }
@@ -407,13 +481,15 @@ impl<'m, 'a> Known<'m, 'a> {
     }
 
     fn narrow(&mut self, node: Node, fact: &Fact) {
-        let own = self.facts[node.index()];
+        let own = &mut self.facts[node.index()];
+        if own.is_within(fact) {
+            return;
+        }
         match own.meet(fact) {
-            Some(met) if met == own => {}
+            Some(met) if met == *own => {}
             Some(met) => {
-                self.changes.push((number(node.index()), own));
-                self.facts[node.index()] = met;
-                self.pending.push(node);
+                self.changes.push((number(node.index()), std::mem::replace(own, met)));
+                self.pending.push((node, true));
             }
             None => self.is_possible = false,
         }

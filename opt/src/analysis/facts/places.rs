@@ -19,7 +19,7 @@ use super::shape::Lists;
 /// Before which root a pure node is first needed.
 #[derive(Clone, Debug)]
 pub struct Places {
-    first: Lists,
+    first: Lists<Node>,
 }
 
 type Place = (Block, u32);
@@ -35,18 +35,22 @@ impl Places {
         }
         // Users stand after their operands, but for virtual objects that hold each other.
         while carry(method, &mut places) {}
-        let pairs = || {
-            places.iter().filter_map(|(node, place)| {
-                let (block, position) = place.filter(|_| !method.is_root(node))?;
-                Some((method.roots(block).get(position as usize)?.node.index(), node))
-            })
-        };
-        Places { first: Lists::collect(method.node_count(), pairs) }
+        let first = Lists::collect(method.node_count(), |add| {
+            for (node, place) in places.iter() {
+                if let Some((block, position)) = *place
+                    && !method.is_root(node)
+                    && let Some(root) = method.roots(block).get(position as usize)
+                {
+                    add(root.node.index(), node);
+                }
+            }
+        });
+        Places { first }
     }
 
     /// The pure nodes that are first needed by this root, operands before users.
     pub fn needed_first_by(&self, root: Node) -> &[Node] {
-        self.first.get(root.index())
+        self.first.of(root)
     }
 }
 

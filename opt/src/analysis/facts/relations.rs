@@ -60,12 +60,14 @@ pub(super) struct Relations {
     last: Vec<u32>,
     /// Bounds, each with the one before it that leads up from the same reading.
     bounds: Vec<(Bound, u32)>,
+    /// By value: how many of the bounds are about it.
+    counts: Vec<u32>,
 }
 
 impl Relations {
     /// No bounds between this many values.
     pub(super) fn new(values: usize) -> Relations {
-        Relations { last: vec![NONE; values * 2], bounds: Vec::new() }
+        Relations { last: vec![NONE; values * 2], bounds: Vec::new(), counts: vec![0; values] }
     }
 
     /// Notes a bound, unless it is one of a value with itself.
@@ -77,6 +79,14 @@ impl Relations {
         let index = u32::try_from(self.bounds.len()).expect("paths have fewer than 2^32 bounds");
         self.bounds.push((bound, *last));
         *last = index;
+        for reading in [bound.less, bound.more] {
+            self.counts[reading.value()] += 1;
+        }
+    }
+
+    /// Whether some bound is about this value.
+    pub(super) fn has_any_of(&self, value: usize) -> bool {
+        self.counts[value] > 0
     }
 
     /// The bounds, oldest first.
@@ -94,6 +104,9 @@ impl Relations {
         while self.bounds.len() > mark {
             let (bound, before) = self.bounds.pop().expect("there are more than at the mark");
             self.last[bound.less.0 as usize] = before;
+            for reading in [bound.less, bound.more] {
+                self.counts[reading.value()] -= 1;
+            }
         }
     }
 
@@ -116,9 +129,16 @@ pub(super) struct Climb {
 }
 
 impl Climb {
-    /// A walk that begins here.
-    pub(super) fn from(start: Reading) -> Climb {
-        Climb { reached: vec![(start, 0)], next: 0 }
+    /// A walk that begins here, in this room.
+    pub(super) fn from(start: Reading, mut room: Vec<(Reading, i128)>) -> Climb {
+        room.clear();
+        room.push((start, 0));
+        Climb { reached: room, next: 0 }
+    }
+
+    /// The walk is over: the room that it had.
+    pub(super) fn end(self) -> Vec<(Reading, i128)> {
+        self.reached
     }
 
     /// The next reading to look at; none once all were, or enough.

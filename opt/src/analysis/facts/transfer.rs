@@ -36,7 +36,7 @@ pub(super) fn transfer(opcode: Opcode, ty: Type, operands: &[Fact]) -> Fact {
         }
         _ => Fact::any(ty),
     };
-    if opcode.has(Properties::TRUTH) { fact.and(Fact::truth()) } else { fact }
+    if opcode.has(Properties::TRUTH) && fact.is_any() { Fact::truth() } else { fact }
 }
 
 fn constant(opcode: Opcode, ty: Type, operands: &[Fact]) -> Option<Fact> {
@@ -169,7 +169,7 @@ fn unary(opcode: Opcode, ty: Type, a: &Fact) -> Fact {
                 a.smax().into(),
             ))
         }
-        UExt => Parts::any(ty).unsigned(a.umin(), a.umax()).bits(a.zeros(), a.ones()).fact(),
+        UExt => a.zero_extended(ty),
         SExt => Fact::signed(ty, a.smin(), a.smax()).and(low_bits(ty, a)),
         Bitcast if ty.bits() <= 64 && !ty.is_float() && !a.ty().is_float() => {
             Fact::unsigned(ty, a.umin(), a.umax()).and(Fact::bits(ty, a.zeros(), a.ones()))
@@ -209,14 +209,9 @@ fn binary(opcode: Opcode, ty: Type, a: &Fact, b: &Fact) -> Fact {
         UMulHigh => high_half(ty, unsigned_product(a, b)),
         SAddChecked | SSubChecked | SMulChecked | UAddChecked | USubChecked | UMulChecked => {
             let (least, most) = limits(opcode, ty);
-            let wrapping = match opcode {
-                SAddChecked | UAddChecked => Add,
-                SSubChecked | USubChecked => Sub,
-                _ => Mul,
-            };
             let within = exact(opcode, a, b)
                 .map_or(Fact::any(ty), |(min, max)| Fact::wrapped(ty, min.max(least), max.min(most)));
-            binary(wrapping, ty, a, b).and(within)
+            binary(opcode.unchecked(), ty, a, b).and(within)
         }
         SDiv | SDivChecked => signed_quotient(ty, a, b),
         UDiv => Fact::unsigned(ty, a.umin() / b.umax().max(1), a.umax() / b.umin().max(1)),
@@ -325,9 +320,14 @@ fn signed_remainder(ty: Type, a: &Fact, b: &Fact) -> Fact {
 fn shift(opcode: Opcode, ty: Type, a: &Fact, b: &Fact) -> Fact {
     use Opcode::*;
     let modulus = u64::from(ty.bits());
-    let distance = transfer(URem, ty, &[*b, Fact::constant(ty, modulus)]);
-    let distance = distance.and(transfer(And, ty, &[*b, Fact::constant(ty, modulus - 1)]));
-    let (near, far) = (distance.umin() as u32, distance.umax() as u32);
+    let (near, far) = match b.as_constant() {
+        Some(distance) => ((distance % modulus) as u32, (distance % modulus) as u32),
+        None => {
+            let distance = transfer(URem, ty, &[*b, Fact::constant(ty, modulus)]);
+            let distance = distance.and(transfer(And, ty, &[*b, Fact::constant(ty, modulus - 1)]));
+            (distance.umin() as u32, distance.umax() as u32)
+        }
+    };
     let bits_at = |d: u32| {
         let (zeros, ones, mask) = (a.zeros() & ty.mask(), a.ones(), ty.mask());
         let rotated = |bits: u64, d: u32| match d {

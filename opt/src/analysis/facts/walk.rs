@@ -75,6 +75,8 @@ struct Step {
     block: Block,
     /// Where to go back to when the block is left.
     mark: Mark,
+    /// What the branch at its end tests, if that is known there.
+    decided: Option<bool>,
     next: usize,
 }
 
@@ -84,16 +86,15 @@ pub(super) fn walk(known: &mut Known<'_, '_>, head: Block, state: &State, visito
     for bound in &state.bounds {
         known.learn(bound.here(known));
     }
-    visit(known, head, visitor);
     let mut steps: Vec<Step> = Vec::new();
-    steps.push(Step { block: head, mark, next: 0 });
-    while let Some(step) = steps.last_mut() {
-        let (block, index) = (step.block, step.next);
-        step.next += 1;
+    steps.push(step(known, head, mark, visitor));
+    while let Some(last) = steps.last_mut() {
+        let (block, index) = (last.block, last.next);
+        last.next += 1;
         let method = known.method();
         let successors = method.successors(block);
         let Some(to) = successors.get(index).copied().filter(|_| known.is_possible()) else {
-            known.back_to(step.mark);
+            known.back_to(last.mark);
             steps.pop();
             continue;
         };
@@ -102,18 +103,24 @@ pub(super) fn walk(known: &mut Known<'_, '_>, head: Block, state: &State, visito
         }
         let mark = known.mark();
         if let Some(terminator) = method.terminator(block) {
-            known.leave(terminator, index);
+            known.take(terminator, index, last.decided);
         }
         if known.is_possible() {
             visitor.edge(known, block, to);
             if method.block(to).extends == Some(block) {
-                visit(known, to, visitor);
-                steps.push(Step { block: to, mark, next: 0 });
+                steps.push(step(known, to, mark, visitor));
                 continue;
             }
         }
         known.back_to(mark);
     }
+}
+
+/// Goes through a block.
+fn step(known: &mut Known<'_, '_>, block: Block, mark: Mark, visitor: &mut impl Visitor) -> Step {
+    visit(known, block, visitor);
+    let end = known.method().terminator(block).filter(|_| known.is_possible());
+    Step { block, mark, decided: end.and_then(|end| known.decided(end)), next: 0 }
 }
 
 /// Shows the roots of a block, and lets them happen.

@@ -140,16 +140,22 @@ impl Known<'_, '_> {
             targets[count] = (part, targets[count - 1].1 + offset);
             count += 1;
         }
-        let mut climb = Climb::from(bound.less);
+        let mut climb = Climb::from(bound.less, self.climbed.take());
+        let is_found = self.climb(&mut climb, &targets[..count], bound.gap);
+        self.climbed.set(climb.end());
+        is_found
+    }
+
+    /// Whether a climb gets to one of these, which are that much less than what is looked for, with at least this gap.
+    fn climb(&self, climb: &mut Climb, targets: &[(Reading, i128)], wanted: i128) -> bool {
         while let Some((reading, gap)) = climb.next() {
-            if targets[..count].iter().any(|(target, offset)| *target == reading && gap + offset >= bound.gap)
-            {
+            if targets.iter().any(|(target, offset)| *target == reading && gap + offset >= wanted) {
                 return true;
             }
             if let Some((part, offset)) = self.part(reading) {
                 climb.reach(part, gap - offset);
             }
-            self.reach_computed(reading, gap, &mut climb);
+            self.reach_computed(reading, gap, climb);
             for known in self.relations.above(reading) {
                 climb.reach(known.more, gap + known.gap);
             }
@@ -195,6 +201,15 @@ impl Known<'_, '_> {
             let plain = Reading::new(reading.value(), false);
             (signed && self.facts[reading.value()].is_nonnegative()).then_some((plain, 0))
         })
+    }
+
+    /// The value whose readings those of this one may be offsets from.
+    pub(super) fn offset_from(&self, value: usize) -> Option<Node> {
+        let node = (value < self.method.node_count()).then(|| Node::new(value))?;
+        let opcode = self.method.opcode(node);
+        let is_offset = opcode.has(Properties::PROVES)
+            || matches!(opcode.unchecked(), Opcode::UExt | Opcode::SExt | Opcode::Add | Opcode::Sub);
+        is_offset.then(|| self.method.operands(node)[0])
     }
 
     /// A constant summand, exactly: checked arithmetic does not wrap.

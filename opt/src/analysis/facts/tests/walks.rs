@@ -1,6 +1,6 @@
 //! Walks along methods given as text.
 
-use dagwood_il::{Bump, Cfg, Method, Module, Node, Opcode, text};
+use dagwood_il::{Bump, Cfg, Dominators, Liveness, Loops, Method, Module, Node, Opcode, text};
 
 use crate::analysis::facts::{Facts, Known, Visitor};
 
@@ -44,7 +44,11 @@ fn both(source: &str) -> (Vec<String>, Vec<String>) {
     dagwood_il::verify(module, method).expect("valid");
     let cfg = Cfg::compute(module, method);
     let local = shown(module, method, &Facts::local(method, &cfg));
-    let global = shown(module, method, &Facts::global(module, method, &cfg));
+    let liveness = Liveness::compute(method, &cfg).expect("few locals");
+    let dominators = Dominators::compute(&cfg);
+    let loops = Loops::compute(&cfg, &dominators);
+    let global = Facts::global(module, method, &cfg, &liveness, &dominators, &loops);
+    let global = shown(module, method, &global);
     (local, global)
 }
 
