@@ -49,6 +49,8 @@ pub struct Artifact {
     pub references: Vec<u32>,
     /// Whether it has values that are references, be it while no map lists them.
     pub has_references: bool,
+    /// Whether a handler of it takes what was raised for a reference.
+    pub catches_references: bool,
     /// The frame states of sites, each with its parent.
     pub frames: Vec<FrameState>,
     /// Where what frame states and virtual objects name is; each names a range of this list.

@@ -7,7 +7,7 @@ use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{Function, UserFuncName};
 use cranelift_codegen::{CodegenError, print_errors};
 use dagwood_il::entity::Entity;
-use dagwood_il::{Method, MethodId, Module, Signature};
+use dagwood_il::{Method, MethodId, Module, Opcode, Signature, Type};
 
 use crate::artifact::{Allocation, Artifact};
 use crate::back_edges;
@@ -66,7 +66,14 @@ impl Compiler {
             wants_listing: self.listing == Listing::On,
         };
         let artifact = finish(&self.context, &origin, Some(method.id()))?;
-        Ok(Artifact { allocation, has_references: lower::has_references(method), ..artifact })
+        let is_caught = |node| method.opcode(node) == Opcode::Caught && method.ty(node) == Type::Ref;
+        let catches_references = method.nodes().any(is_caught);
+        Ok(Artifact {
+            allocation,
+            has_references: lower::has_references(method),
+            catches_references,
+            ..artifact
+        })
     }
 
     /// What Cranelift is given for a method, as text.

@@ -22,6 +22,8 @@ pub(crate) struct Body {
     pub(crate) references: Box<[u32]>,
     /// Whether it has values that are references.
     pub(crate) has_references: bool,
+    /// Whether a handler of it takes what was raised for a reference.
+    pub(crate) catches_references: bool,
     /// The frame states of sites.
     pub(crate) frames: Box<[FrameState]>,
     /// The program whose methods it calls directly, if these calls may be redirected.

@@ -429,6 +429,7 @@ impl Pending<'_> {
             handlers: copied(&self.artifact.handlers)?.into_boxed_slice(),
             references: copied(&self.artifact.references)?.into_boxed_slice(),
             has_references: self.artifact.has_references,
+            catches_references: self.artifact.catches_references,
             frames: copied(&self.artifact.frames)?.into_boxed_slice(),
             program: subject.program.cloned(),
             calls: calls.into_boxed_slice(),

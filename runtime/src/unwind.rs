@@ -19,7 +19,7 @@
 //! pointers alone: whether something is installed there is not asked, so nothing is left out.
 //!
 //! *The host.* What it returns and throws as a reference is looked up in the heap before code sees it, and is a fault if it is none;
-//! an object that is thrown, where a method catches it that has references: others pass it on as a number.
+//! an object that is thrown, where a method catches it that takes what it catches for a reference: for others it is a number.
 //!
 //! *Cost.* A lookup for each frame until the handler. The trace is gathered by a second walk, and only if there is none.
 
@@ -245,7 +245,7 @@ fn find(activation: &Activation<'_>, walk: &Walk<'_>, maker: Maker, mut raise: R
         let mut handlers = step.body.handlers(site).iter();
         if let Some(handler) = handlers.find(|handler| catches(handler, &raise, activation)) {
             if maker == Maker::Host
-                && step.body.has_references
+                && step.body.catches_references
                 && let Err(error) = check(activation.heap, raise.object)
             {
                 raise =
