@@ -277,11 +277,27 @@ impl Generator<'_, '_> {
     /// Enters a monitor and leaves it; now and then once too often.
     fn monitor(&mut self) {
         let Some((node, _)) = self.known() else { return self.new_object() };
-        self.builder.emit(Opcode::MonitorEnter, Type::Void, &[node], Payload::None);
+        self.lock(Opcode::MonitorEnter, node);
+        for _ in 0..self.choices.below(3) {
+            // Within, or after it was left for a moment.
+            let (first, second) = match self.choices.below(2) {
+                0 => (Opcode::MonitorEnter, Opcode::MonitorExit),
+                _ => (Opcode::MonitorExit, Opcode::MonitorEnter),
+            };
+            self.lock(first, node);
+            if self.choices.one_in(2) {
+                self.use_known();
+            }
+            self.lock(second, node);
+        }
         let exits = if self.choices.one_in(8) { 2 } else { 1 };
         for _ in 0..exits {
-            self.builder.emit(Opcode::MonitorExit, Type::Void, &[node], Payload::None);
+            self.lock(Opcode::MonitorExit, node);
         }
+    }
+
+    fn lock(&mut self, opcode: Opcode, node: Node) {
+        self.builder.emit(opcode, Type::Void, &[node], Payload::None);
     }
 
     /// Gives a reference to a native function, which gives it back.
