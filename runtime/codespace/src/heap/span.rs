@@ -12,9 +12,9 @@
 //!
 //! *Why best fit.* After functions of real sizes were replaced at random six times over, first fit used 1.18 bytes for each
 //! live one, best fit among all spans 1.13. A writer looks only at the spans that it holds; so it takes a run that leaves
-//! more than four granules and an eighth of what was asked for, unless the run is a whole span, only if the lane has no other
+//! more than four granules and a twelfth of what was asked for, unless the run is a whole span, only if the lane has no other
 //! span with room. That gives 1.19 in the median over 60 rounds, with the pages that the lane keeps idle. With two granules and
-//! a sixteenth it is 0.005 less, but a quarter more functions lease a span, and replacing one takes a tenth longer.
+//! a sixteenth it is 0.005 less, but a quarter more functions lease a span, and replacing one takes a sixth longer.
 
 use crate::heap::bits;
 use crate::heap::classes::PAGE_GRANULES;
@@ -36,7 +36,7 @@ const NO_RUN: u32 = i32::MAX as u32;
 const LARGE: u32 = SPAN_GRANULES as u32;
 
 /// What part of what is taken may be left of a run that is not large, and how many granules besides.
-const SLACK: u32 = 8;
+const SLACK: u32 = 12;
 const CRUMBS: u32 = 4;
 
 /// What counts as a large run where no other span is to be had.
@@ -426,7 +426,7 @@ mod tests {
         }
         let start = |fit: Option<Fit>| fit.map(|fit| fit.start);
         assert_eq!(start(runs.good(16)), Some(0), "16 of 17");
-        assert_eq!(start(runs.good(12)), Some(0), "four are left of 17, and an eighth of 12");
+        assert_eq!(start(runs.good(12)), Some(0), "four are left of 17, and a twelfth of 12");
         assert_eq!(start(runs.good(11)), None, "six would be, and 900 are too few");
         assert_eq!(start(runs.best(11, 1)), Some(0), "which is the best there is");
         assert_eq!(start(runs.good(18)), Some(20));
