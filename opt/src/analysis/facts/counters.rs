@@ -70,6 +70,14 @@ impl Counters {
         for _ in method.blocks() {
             loops.push(None);
         }
+        // The blocks of each loop that are in none inside.
+        let mut members: EntityVec<Loop, Vec<Block>> =
+            EntityVec::filled(Vec::new(), graph.loops.loops().count());
+        for block in method.blocks() {
+            if let Some(id) = graph.loops.innermost(block) {
+                members[id].push(block);
+            }
+        }
         for (id, data) in graph.loops.loops() {
             let header = data.header;
             let search = Search { method, graph, id, header };
@@ -77,7 +85,7 @@ impl Counters {
             let own = sets.iter().flatten();
             let counters: Vec<Counter> =
                 own.filter_map(|(local, sets)| search.counter(*local, *sets)).collect();
-            let tests = if counters.is_empty() { Vec::new() } else { search.tests(&counters) };
+            let tests = if counters.is_empty() { Vec::new() } else { search.tests(&counters, &members[id]) };
             loops[header] = Some(Counted { sets, counters, tests });
         }
         Counters { loops }
@@ -221,11 +229,10 @@ impl Search<'_, '_> {
         is_counter.then_some(Counter { local, set_in, step })
     }
 
-    /// The tests on which turns end by a counter being equal to something, and by how much it has grown from zero then.
-    fn tests(&self, counters: &[Counter]) -> Vec<(Counter, u64)> {
-        let blocks = self.method.blocks().filter(|block| self.graph.loops.innermost(*block) == Some(self.id));
-        let tests =
-            blocks.filter_map(|block| self.test(block)).filter(|test| self.is_in_each_turn(test.block));
+    /// The tests in these blocks on which turns end by a counter being equal to something, and by how much it has grown from zero then.
+    fn tests(&self, counters: &[Counter], members: &[Block]) -> Vec<(Counter, u64)> {
+        let tests = members.iter().filter_map(|block| self.test(*block));
+        let tests = tests.filter(|test| self.is_in_each_turn(test.block));
         tests.filter_map(|test| self.tested(counters, test)).collect()
     }
 
