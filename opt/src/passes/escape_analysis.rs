@@ -33,7 +33,9 @@ mod frames;
 use std::collections::BTreeMap;
 
 use dagwood_il::entity::EntityVec;
-use dagwood_il::{Block, EdgeKind, Edits, Local, Method, Node, Opcode, Payload, Point, SourcePos, Type};
+use dagwood_il::{
+    Block, EdgeKind, Edits, Frequency, Local, Method, Node, Opcode, Payload, Point, SourcePos, Type,
+};
 
 use crate::analysis::escape::{Escapes, Held, Object, Origin, Place, Use, comparison};
 use crate::analysis::live_locals::set;
@@ -57,7 +59,7 @@ const KNOWN_CYCLES: u32 = 4;
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let found = cx.get::<Option<Escapes>>(method);
     let Some(escapes) = &*found else { return Changed::No };
-    say_what_escapes(cx, escapes);
+    say_what_escapes(method, cx, escapes);
     let replaced = choose(method, cx, escapes);
     if !replaced.values().any(|is_replaced| *is_replaced) {
         return Changed::No;
@@ -84,14 +86,19 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     cx.apply(method, edits)
 }
 
-fn say_what_escapes(cx: &mut PassCx<'_>, escapes: &Escapes) {
+fn say_what_escapes(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes) {
     for (block, node, why) in escapes.unknown() {
         cx.missed((*block, *node), || format!("the object is made: {why}"));
     }
     for (_, data) in escapes.objects() {
         let (Some(escape), Origin::Made(block, node)) = (data.escape, data.origin) else { continue };
         cx.missed((block, node), || match escape.at {
-            Place::Root(block, node) => format!("the object escapes: {}, {node} in {block}", escape.why),
+            Place::Root(to, node) => {
+                let frequency = |block: Block| method.block(block).frequency.unwrap_or(Frequency::ONCE);
+                let is_rare = frequency(to) < frequency(block);
+                let rarely = if is_rare { ", which is reached less often than it is made" } else { "" };
+                format!("the object escapes: {}, {node} in {to}{rarely}", escape.why)
+            }
             Place::Head(block) => format!("the object escapes: {}, at {block}", escape.why),
         });
     }
