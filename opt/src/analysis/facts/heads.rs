@@ -33,7 +33,7 @@ use super::walk::{State, Visitor, walk};
 /// How often what is known at a head may change before all of it is given up.
 pub const MAX_CHANGES: u32 = 16;
 /// After how many changes of a head facts widen.
-const PATIENCE: u32 = 1;
+const PATIENCE: u32 = 2;
 /// What else is known of a method's graph.
 pub(super) struct Graph<'g> {
     pub(super) cfg: &'g Cfg,
