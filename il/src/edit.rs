@@ -45,7 +45,7 @@ mod split;
 mod tests;
 
 use crate::entity::EntityVec;
-use crate::method::{Block, Frequency, Local, Method, Node, Root, SourcePos};
+use crate::method::{Block, Frequency, HandlerList, Local, Method, Node, Root, SourcePos};
 use crate::module::Module;
 pub use inline::{MAX_INLINED_SLOT_BYTES, NotInlined};
 use lists::Source;
@@ -73,6 +73,7 @@ pub struct Edits {
     bodies: Vec<inline::Body>,
     shapes: Vec<Shape>,
     frequencies: Vec<(Block, Option<Frequency>)>,
+    handlers: Vec<(Block, Option<HandlerList>)>,
 }
 
 /// A change of the graph.
@@ -112,11 +113,12 @@ impl Edits {
             bodies,
             shapes,
             frequencies,
+            handlers,
         } = self;
         let of_values = replaced.is_empty() && operands.is_empty();
         let of_roots = removed.is_empty() && changed.is_empty() && inserted.is_empty() && ended.is_empty();
-        let of_blocks = splits.is_empty() && bodies.is_empty() && shapes.is_empty() && frequencies.is_empty();
-        of_values && of_roots && of_blocks
+        let of_graph = splits.is_empty() && bodies.is_empty() && shapes.is_empty();
+        of_values && of_roots && of_graph && frequencies.is_empty() && handlers.is_empty()
     }
 
     /// Every use of `node`, in roots, pure nodes and frame states, uses `with`, which must be available at all of them: a
@@ -239,6 +241,12 @@ impl Edits {
         self.frequencies.push((block, frequency));
     }
 
+    /// Says which handlers what a block raises reaches: a list of the method's, in which new blocks may stand. As it is before splits, so for
+    /// both parts.
+    pub fn set_handlers(&mut self, block: Block, handlers: Option<HandlerList>) {
+        self.handlers.push((block, handlers));
+    }
+
     /// Applies the edits: `method` becomes the copy.
     ///
     /// # Panics
@@ -259,6 +267,9 @@ impl Edits {
         }
         for (block, frequency) in &self.frequencies {
             method.set_frequency(*block, *frequency);
+        }
+        for (block, handlers) in &self.handlers {
+            method.set_handlers(*block, *handlers);
         }
         lists::edit(&mut self, method, &mut source);
         let mut crossing = Crossing::default();

@@ -84,7 +84,7 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
             go(method, &mut edits, &found, landing);
         }
     }
-    redirect(method, &landings);
+    redirect(method, &mut edits, &landings);
     cx.apply(method, edits)
 }
 
@@ -185,7 +185,7 @@ fn go(method: &mut Method<'_>, edits: &mut Edits, found: &Found, landing: &Landi
 }
 
 /// What is raised otherwise arrives at blocks that put it into the same locals.
-fn redirect(method: &mut Method<'_>, landings: &BTreeMap<Block, Landing>) {
+fn redirect(method: &mut Method<'_>, edits: &mut Edits, landings: &BTreeMap<Block, Landing>) {
     let mut arrivals = BTreeMap::new();
     for (handler, landing) in landings {
         let data = *method.block(*handler);
@@ -211,7 +211,7 @@ fn redirect(method: &mut Method<'_>, landings: &BTreeMap<Block, Landing>) {
             };
             let handlers: Vec<Handler> = handlers.iter().map(place).collect();
             let list = method.add_handlers(&handlers);
-            method.set_handlers(block, Some(list));
+            edits.set_handlers(block, Some(list));
         }
     }
 }
