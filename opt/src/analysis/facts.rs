@@ -15,8 +15,8 @@
 //! *Guarantees.* A fact that is shown at a place holds for each execution of that place. Nothing is assumed of the running
 //! program but what declarations say. The order in which nodes were made does not matter but for how far bounded searches get.
 //!
-//! *Cost.* [`Facts::local`] walks nothing. [`Facts::global`] walks along each extended block about three times, once where there are no
-//! loops, more often in loops inside others. A walk costs some tens of nanoseconds for each node.
+//! *Cost.* [`Facts::local`] walks nothing. [`Facts::global`] walks along each extended block about one and a half times, more often in
+//! loops inside others. A walk costs some tens of nanoseconds for each node.
 
 mod counters;
 mod fact;

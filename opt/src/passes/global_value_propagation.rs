@@ -15,7 +15,7 @@
 //!
 //! # Cost
 //!
-//! About four walks along each extended block, linear in nodes and in live locals of which something is known.
+//! About two and a half walks along each extended block, linear in nodes and in live locals of which something is known.
 
 use dagwood_il::Method;
 

@@ -22,7 +22,7 @@
 //! # Cost
 //!
 //! One walk along each extended block ([`facts`](crate::analysis::facts)). [`global_value_propagation`](super::global_value_propagation)
-//! does the same with what is known taking all paths into account, for about four times as much.
+//! does the same with what is known taking all paths into account, for about three times as much.
 
 mod forms;
 

@@ -15,7 +15,7 @@
 //! *Guarantees.* Only locals that are live are kept, and of these only what is known. An edge that facts show to be
 //! impossible carries nothing. A handler knows what held at its block's start, joined with what is set there.
 //!
-//! *Cost.* About two walks along each extended block, more for those in loops ([`Sends`] remembers what walks lead to), each linear
+//! *Cost.* About one and a half walks along each extended block, more for those in loops ([`Sends`] remembers what walks lead to), each linear
 //! in its nodes and the live locals with facts. [`MAX_CHANGES`] bounds how often a head changes, [`MAX_BOUNDS`] how many bounds it has.
 
 use std::collections::BTreeSet;
