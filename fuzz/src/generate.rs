@@ -137,6 +137,7 @@ impl Program {
             pool: Vec::new(),
             known: BTreeMap::new(),
             node_locals: Vec::new(),
+            shown_nodes: 0,
             depth: 0,
             // Methods begin at other places, so that the last one does not hide what the others show.
             shown: index as u32 * 5,
@@ -183,6 +184,8 @@ struct Generator<'a, 'p> {
     known: BTreeMap<Node, Known>,
     /// Locals that hold nodes only.
     node_locals: Vec<Local>,
+    /// How many of these the host sees at the end.
+    shown_nodes: usize,
     depth: usize,
     /// How many values have been stored only so that the host sees them.
     shown: u32,

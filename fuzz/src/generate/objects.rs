@@ -5,8 +5,8 @@
 //! ```
 //!
 //! What a new object is, is known where it is made, and where it comes from a local that holds nodes only; there its fields are used
-//! and its methods called. Any other reference may be null or an array, so it is only tested, cast, compared and passed on. No address of an object is ever seen: engines differ in
-//! those.
+//! and its methods called. Any other reference may be null or an array, so it is only tested, cast, compared and passed on. No address
+//! of an object is ever seen: engines differ in those.
 
 use dagwood_il::layout::ELEMENTS_OFFSET;
 use dagwood_il::{
@@ -130,6 +130,8 @@ impl Generator<'_, '_> {
             self.builder.set(local, node);
             self.node_locals.push(local);
         }
+        // What is drawn at the end is always the same, since there are no bytes left.
+        self.shown_nodes = self.choices.below(self.node_locals.len() + 1);
     }
 
     /// A local that holds nodes gets one: one that is there, more often a new one.
@@ -161,13 +163,11 @@ impl Generator<'_, '_> {
         }
     }
 
-    /// Lets the host see the numbers in some of the nodes that locals hold at the end.
+    /// Lets the host see the numbers in some of the nodes that locals hold at the end: those of the first ones.
     pub(super) fn show_nodes(&mut self) {
-        for local in self.node_locals.clone() {
-            if self.choices.one_in(2) {
-                let node = self.builder.get(local);
-                self.show_field(node);
-            }
+        for index in 0..self.shown_nodes {
+            let node = self.builder.get(self.node_locals[index]);
+            self.show_field(node);
         }
     }
 
@@ -219,6 +219,9 @@ impl Generator<'_, '_> {
         let access = Access { place: Place::Symbol(symbol), offset, scale: 1 };
         if self.choices.below(2) == 0 {
             let loaded = self.builder.load(ty, access, node, None);
+            if self.choices.one_in(2) {
+                self.show(loaded);
+            }
             return self.pool.push(loaded);
         }
         let value = self.value(ty);
