@@ -23,6 +23,7 @@ use dagwood_il::{
 use dagwood_opt::analysis::frontiers::{Ends, Frontiers, Visit, dominator_walk};
 use dagwood_opt::analysis::memory::Memory;
 use dagwood_opt::analysis::reaching::{Definition, Reaching};
+use dagwood_opt::analysis::uses::Uses;
 use dagwood_opt::analysis::value_numbers::{Number, ValueNumbers};
 
 /// Roots that an interpretation may execute.
@@ -40,9 +41,10 @@ fn analyses(module: &Module, method: &Method<'_>) -> Analyses {
     let dominators = Dominators::compute(&cfg);
     let frontiers = Frontiers::compute(&cfg, &dominators).expect("generated methods nest little");
     let liveness = Liveness::compute(method, &cfg).expect("generated methods are small");
-    let reaching = Reaching::compute(method, &cfg, &dominators, &frontiers, &liveness);
+    let uses = Uses::compute(method);
+    let reaching = Reaching::compute(method, &cfg, &dominators, &frontiers, &uses, &liveness);
     let memory = Memory::compute(module, method, &cfg, &dominators, &frontiers);
-    let numbers = ValueNumbers::compute(method, &cfg, &reaching, &memory);
+    let numbers = ValueNumbers::compute(method, &cfg, &uses, &reaching, &memory);
     Analyses { cfg, dominators, reaching, numbers }
 }
 
@@ -210,7 +212,7 @@ fn sets_by_bits(method: &Method<'_>, cfg: &Cfg) -> HashMap<Node, BTreeSet<Defini
     for (block, position, local, node) in &sets {
         for (fact, (.., other, own)) in (0..).zip(&sets) {
             if other == local {
-                events.push(Event { block: *block, position: *position, fact, becomes: own == node });
+                events.push(Event::of(fact, *block, *position, own == node));
             }
         }
     }

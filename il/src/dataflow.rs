@@ -80,7 +80,7 @@ pub enum Meet {
     All,
 }
 
-/// A place where a fact becomes true or false, whatever it was.
+/// A place where facts become true or false, whatever they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The block.
@@ -88,10 +88,19 @@ pub struct Event {
     /// Before the root of this position, and after the one before it. What a root does on completing has the position
     /// after its own.
     pub position: u32,
-    /// The fact.
-    pub fact: u32,
-    /// What it becomes: in the analysis' direction.
+    /// Which 64 facts it is about: those from 64 times this on.
+    pub column: u32,
+    /// Of these, a bit for each one that changes.
+    pub facts: u64,
+    /// What they become: in the analysis' direction.
     pub becomes: bool,
+}
+
+impl Event {
+    /// That of one fact.
+    pub fn of(fact: u32, block: Block, position: u32, becomes: bool) -> Event {
+        Event { block, position, column: fact / WORD, facts: 1 << (fact % WORD), becomes }
+    }
 }
 
 /// An analysis.
@@ -118,11 +127,16 @@ pub struct Facts {
 const WORD: u32 = u64::BITS;
 
 impl Facts {
+    /// The facts at a block's head by columns of 64, ascending; a column without any is left out.
+    pub fn words(&self, block: Block) -> impl Iterator<Item = (u32, u64)> {
+        let run = self.run(block);
+        self.columns[run.clone()].iter().copied().zip(self.words[run].iter().copied())
+    }
+
     /// The facts at a block's head, ascending.
     pub fn at(&self, block: Block) -> impl Iterator<Item = u32> {
-        let run = self.run(block);
-        self.columns[run.clone()].iter().zip(&self.words[run]).flat_map(|(column, word)| {
-            let mut left = *word;
+        self.words(block).flat_map(|(column, word)| {
+            let mut left = word;
             std::iter::from_fn(move || {
                 let bit = left.trailing_zeros();
                 left &= left.wrapping_sub(1);
@@ -152,17 +166,17 @@ impl Facts {
 pub fn solve(problem: Problem, cfg: &Cfg, keep: impl Fn(Block) -> bool) -> Result<Facts, TooManyFacts> {
     let Problem { direction, meet, mut at_entry, mut events } = problem;
     events.retain(|event| cfg.is_reachable(event.block));
-    events.sort_by_key(|event| (event.fact / WORD, event.block, event.position));
+    events.sort_by_key(|event| (event.column, event.block, event.position));
     at_entry.sort_unstable();
     let mut solver = Solver::new(direction, meet, cfg);
     let mut rows: Vec<(Block, u32, u64)> = Vec::new();
     let (mut events, mut at_entry) = (events.as_slice(), at_entry.as_slice());
-    while let Some(fact) =
-        events.first().map(|event| event.fact).into_iter().chain(at_entry.first().copied()).min()
+    let first_of = |at_entry: &[u32]| at_entry.first().map(|fact| fact / WORD);
+    while let Some(column) =
+        events.first().map(|event| event.column).into_iter().chain(first_of(at_entry)).min()
     {
-        let column = fact / WORD;
         let own_events;
-        (own_events, events) = events.split_at(events.partition_point(|event| event.fact / WORD == column));
+        (own_events, events) = events.split_at(events.partition_point(|event| event.column == column));
         let own_entry;
         (own_entry, at_entry) = at_entry.split_at(at_entry.partition_point(|fact| fact / WORD == column));
         solver.solve(own_events, own_entry);

@@ -20,6 +20,7 @@ pub mod location;
 pub mod memory;
 pub mod overwrites;
 pub mod reaching;
+pub mod uses;
 pub mod value_numbers;
 
 use std::any::Any;
@@ -29,6 +30,7 @@ use dagwood_il::dataflow::TooManyFacts;
 use dagwood_il::{Cfg, Dominators, Liveness, Loops, Method};
 
 use crate::cx::PassCx;
+use uses::Uses;
 
 /// Something computed from a method, which holds until the method changes.
 pub trait Analysis: Sized + 'static {
@@ -84,8 +86,8 @@ impl Analysis for Loops {
 /// What is live, unless that is more than can be kept.
 impl Analysis for Result<Liveness, TooManyFacts> {
     fn of(method: &Method<'_>, cx: &mut PassCx<'_>) -> Result<Liveness, TooManyFacts> {
-        let cfg = cx.get::<Cfg>(method);
-        cx.spend(method.node_count() as u64);
-        Liveness::compute(method, &cfg)
+        let (cfg, uses) = (cx.get::<Cfg>(method), cx.get::<Uses>(method));
+        cx.spend(method.node_count() as u64 / 2);
+        Liveness::of_uses(method, &cfg, uses.heads())
     }
 }

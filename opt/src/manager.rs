@@ -371,6 +371,10 @@ impl Manager<'_> {
         });
         let mut left = self.left();
         for (pass, wanted) in ranked {
+            // What will be refused anyway gets nothing set aside; its row says why, if nothing has changed until then.
+            if self.objection(pass, &wanted).is_some() {
+                continue;
+            }
             match left.checked_sub(wanted.cost) {
                 Some(rest) => left = rest,
                 None => self.deny_if(Skip::Budget, |_, demand| demand.pass.name == pass),

@@ -39,7 +39,7 @@ pub fn unassigned_reads(
     let is_suspect = |local: Local| suspects.binary_search(&fact(local)).is_ok();
     let events = sets(method)
         .filter(|(.., local)| is_suspect(*local))
-        .map(|(block, position, local)| Event { block, position, fact: fact(local), becomes: false })
+        .map(|(block, position, local)| Event::of(fact(local), block, position, false))
         .collect();
     let problem =
         Problem { direction: Direction::Forward, meet: Meet::Any, at_entry: suspects.clone(), events };

@@ -23,9 +23,20 @@ impl Liveness {
     ///
     /// If there are too many of them to keep; see [`MAX_WORDS`](super::MAX_WORDS).
     pub fn compute(method: &Method<'_>, cfg: &Cfg) -> Result<Liveness, TooManyFacts> {
-        Liveness::compute_with(method, cfg, &heads_of_uses(method), |block| {
-            method.block(block).extends.is_none()
-        })
+        Liveness::of_uses(method, cfg, &heads_of_uses(method))
+    }
+
+    /// The same, from what [`heads_of_uses`] says.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Liveness::compute`].
+    pub fn of_uses(
+        method: &Method<'_>,
+        cfg: &Cfg,
+        heads: &EntityVec<Node, Option<Block>>,
+    ) -> Result<Liveness, TooManyFacts> {
+        Liveness::compute_with(method, cfg, heads, |block| method.block(block).extends.is_none())
     }
 
     /// The same at the beginnings of all blocks, also of those that continue another.
@@ -49,15 +60,12 @@ impl Liveness {
             if let (Opcode::Entry, Payload::Local(local), Some(block)) =
                 (method.opcode(node), method.payload(node), *head)
             {
-                events.push(Event { block, position: 0, fact: fact(local), becomes: true });
+                events.push(Event::of(fact(local), block, 0, true));
             }
         }
-        events.extend(sets(method).map(|(block, position, local)| Event {
-            block,
-            position,
-            fact: fact(local),
-            becomes: false,
-        }));
+        events.extend(
+            sets(method).map(|(block, position, local)| Event::of(fact(local), block, position, false)),
+        );
         let problem =
             Problem { direction: Direction::Backward, meet: Meet::Any, at_entry: Vec::new(), events };
         Ok(Liveness { facts: solve(problem, cfg, keep)? })

@@ -49,14 +49,14 @@ impl Transfer {
 
     /// This, with `event` standing after it in the block. Going backward, the event comes first.
     fn followed_by(self, event: Event, direction: Direction) -> Transfer {
-        let bit = bit(event.fact);
+        let facts = event.facts;
         let becomes = match (direction, event.becomes) {
-            (Direction::Forward, true) => bit,
+            (Direction::Forward, true) => facts,
             (Direction::Forward, false) => 0,
-            (Direction::Backward, true) => self.one & bit,
-            (Direction::Backward, false) => self.zero & bit,
+            (Direction::Backward, true) => self.one & facts,
+            (Direction::Backward, false) => self.zero & facts,
         };
-        Transfer { zero: self.zero & !bit | becomes, one: self.one & !bit | becomes }
+        Transfer { zero: self.zero & !facts | becomes, one: self.one & !facts | becomes }
     }
 }
 

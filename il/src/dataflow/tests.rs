@@ -283,12 +283,7 @@ fn what_must_hold_agrees_with_a_walk_along_every_path() {
         let solve = |direction| {
             let sets = liveness::sets(&made.method);
             let events: Vec<Event> = sets
-                .map(|(block, position, local)| Event {
-                    block,
-                    position,
-                    fact: liveness::fact(local),
-                    becomes: true,
-                })
+                .map(|(block, position, local)| Event::of(liveness::fact(local), block, position, true))
                 .collect();
             solve(Problem { direction, meet: Meet::All, at_entry: vec![], events }, &cfg, |_| true)
                 .expect("it is small")

@@ -13,12 +13,15 @@ use dagwood_il::{Cfg, Dominators, Method, Node, Properties};
 
 use super::memory::{Memory, State};
 use super::reaching::Reaching;
-use super::value_numbers::{Number, Order, ValueNumbers};
+use super::uses::Uses;
+use super::value_numbers::{Number, ValueNumbers};
 
 /// Since when each number is what it is.
 #[derive(Clone, Debug)]
 pub struct Births {
     births: Vec<Option<Point>>,
+    /// By root: the place behind it.
+    places: EntityVec<Node, Option<Point>>,
 }
 
 impl Births {
@@ -27,6 +30,7 @@ impl Births {
         method: &Method<'_>,
         cfg: &Cfg,
         dominators: &Dominators,
+        uses: &Uses,
         reaching: &Reaching,
         memory: &Memory,
         numbers: &ValueNumbers,
@@ -37,14 +41,13 @@ impl Births {
                 places[root.node] = Some(Point { block: *block, position: after });
             }
         }
-        let order = Order::compute(method, cfg);
-        let mut births = Births { births: vec![None; numbers.bound()] };
-        for (rank, block) in cfg.order().iter().enumerate() {
+        let mut births = Births { births: vec![None; numbers.bound()], places };
+        for block in cfg.order() {
             let head = Some(Point { block: *block, position: 0 });
             for merge in reaching.merges_at(*block) {
                 births.births[numbers.merge_value(merge)] = head;
             }
-            for node in order.of(rank) {
+            for node in uses.of(*block) {
                 if numbers.number(*node).map(Number::index) != Some(node.index()) {
                     continue;
                 }
@@ -55,14 +58,14 @@ impl Births {
                 } else if let Some((_, state)) = memory.before(*node).filter(|_| row.has(Properties::READS)) {
                     let state = match state {
                         State::Entry => None,
-                        State::Root(root) => places[root],
+                        State::Root(root) => births.places[root],
                         State::Join(block) => Some(Point { block, position: 0 }),
                     };
                     younger(dominators, state, births.of_operands(method, numbers, dominators, *node))
                 } else if is_computed {
                     births.of_operands(method, numbers, dominators, *node)
                 } else {
-                    places[*node]
+                    births.places[*node]
                 };
             }
         }
@@ -72,6 +75,11 @@ impl Births {
     /// The place after which a value can be computed and at which it becomes another one; none if it is there from the method's entry.
     pub fn of(&self, number: Number) -> Option<Point> {
         self.births[number.index()]
+    }
+
+    /// The place behind a root; none for what control does not reach.
+    pub fn behind(&self, root: Node) -> Option<Point> {
+        self.places[root]
     }
 
     fn of_operands(

@@ -172,7 +172,7 @@ impl Overwrites {
     }
 
     fn at(&self, block: Block) -> u64 {
-        self.read.at(block).fold(0, |all, fact| all | 1 << fact)
+        self.read.words(block).fold(0, |all, (_, word)| all | word)
     }
 
     fn of_edges(&self, cfg: &Cfg, block: Block, which: impl Fn(&dagwood_il::Edge) -> bool) -> u64 {
@@ -331,20 +331,20 @@ impl Search<'_, '_> {
 
     fn solve(&self, loops: &Loops, touches: &EntityVec<Block, Vec<Touch>>) -> Option<Facts> {
         let mut events = Vec::new();
-        let facts = 0..u32::try_from(self.tracked.len()).expect("there are few locations");
+        let unstable = self.tracked.iter().rev().fold(0, |all, one| all << 1 | u64::from(!one.is_stable));
         let mut is_entered_again = EntityVec::filled(false, self.method.block_count());
         loops.irreducible_edges().iter().for_each(|(_, to)| is_entered_again[*to] = true);
         for block in self.cfg.order() {
             if is_entered_again[*block] || loops.is_header(*block) {
-                let unstable = facts.clone().filter(|fact| !self.tracked[*fact as usize].is_stable);
-                events.extend(unstable.map(|fact| Event { block: *block, position: 0, fact, becomes: true }));
+                events.push(Event { block: *block, position: 0, column: 0, facts: unstable, becomes: true });
             }
             for touch in &touches[*block] {
                 let Touch { position, reads, overwrites, .. } = *touch;
-                let of = |set: u64| facts.clone().filter(move |fact| set >> fact & 1 != 0);
-                let event = |position, fact, becomes| Event { block: *block, position, fact, becomes };
-                events.extend(of(reads & !overwrites).map(|fact| event(position, fact, true)));
-                events.extend(of(overwrites).map(|fact| event(position + 1, fact, false)));
+                let mut add = |position, facts, becomes| {
+                    events.push(Event { block: *block, position, column: 0, facts, becomes });
+                };
+                add(position, reads & !overwrites, true);
+                add(position + 1, overwrites, false);
             }
         }
         let problem =

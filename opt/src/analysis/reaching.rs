@@ -22,12 +22,13 @@
 //! Linear in roots, edges, merges and their arguments. Merges are only where a local is live.
 
 use dagwood_il::cfg::EdgeKind;
-use dagwood_il::dataflow::{Liveness, TooManyFacts, heads_of_uses};
+use dagwood_il::dataflow::{Liveness, TooManyFacts};
 use dagwood_il::entity::{Entity, EntityVec};
 use dagwood_il::{Block, Cfg, Dominators, KindSet, Local, Method, Node, Opcode, Payload};
 
 use super::Analysis;
 use super::frontiers::{Frontiers, Visit, dominator_walk};
+use super::uses::Uses;
 use crate::cx::PassCx;
 
 /// Where several definitions of a local meet.
@@ -80,6 +81,7 @@ impl Reaching {
         cfg: &Cfg,
         dominators: &Dominators,
         frontiers: &Frontiers,
+        uses: &Uses,
         liveness: &Liveness,
     ) -> Reaching {
         let mut reaching = Reaching::place(method, cfg, frontiers, liveness);
@@ -94,7 +96,6 @@ impl Reaching {
         for local in method.locals().take(method.param_count()) {
             walk.current[local] = Some(Definition::Initial(local));
         }
-        let entries = Entries::collect(method);
         let mut marks = Vec::new();
         for visit in dominator_walk(cfg, dominators) {
             match visit {
@@ -103,8 +104,12 @@ impl Reaching {
                     for merge in reaching.merges_at(block) {
                         walk.define(reaching.local(merge), Definition::Merge(merge));
                     }
-                    for (node, local) in entries.of(block) {
-                        reaching.reads[*node] = walk.current[*local];
+                    for node in uses.of(block) {
+                        if let (Opcode::Entry, Payload::Local(local)) =
+                            (method.opcode(*node), method.payload(*node))
+                        {
+                            reaching.reads[*node] = walk.current[local];
+                        }
                     }
                     walk.block(block, &reaching);
                 }
@@ -224,39 +229,6 @@ impl Reaching {
     }
 }
 
-/// The `entry` nodes that are used, by head.
-struct Entries {
-    starts: Vec<u32>,
-    nodes: Vec<(Node, Local)>,
-}
-
-impl Entries {
-    fn collect(method: &Method<'_>) -> Entries {
-        let heads = heads_of_uses(method);
-        let mut found: Vec<(Block, Node, Local)> = Vec::new();
-        for (node, head) in heads.iter() {
-            if let (Opcode::Entry, Payload::Local(local), Some(head)) =
-                (method.opcode(node), method.payload(node), head)
-            {
-                found.push((*head, node, local));
-            }
-        }
-        found.sort_by_key(|(head, ..)| *head);
-        let mut starts = vec![0; method.block_count() + 1];
-        for (head, ..) in &found {
-            starts[head.index() + 1] += 1;
-        }
-        for block in 0..method.block_count() {
-            starts[block + 1] += starts[block];
-        }
-        Entries { starts, nodes: found.into_iter().map(|(_, node, local)| (node, local)).collect() }
-    }
-
-    fn of(&self, head: Block) -> &[(Node, Local)] {
-        &self.nodes[self.starts[head.index()] as usize..self.starts[head.index() + 1] as usize]
-    }
-}
-
 /// A walk along the dominator tree, with the definitions in force.
 struct Walk<'w, 'a> {
     method: &'w Method<'a>,
@@ -344,9 +316,9 @@ impl Analysis for Option<Reaching> {
     fn of(method: &Method<'_>, cx: &mut PassCx<'_>) -> Option<Reaching> {
         let (cfg, dominators) = (cx.cfg(method), cx.dominators(method));
         let frontiers = cx.get::<Option<Frontiers>>(method);
-        let liveness = cx.get::<Result<Liveness, TooManyFacts>>(method);
+        let (uses, liveness) = (cx.get::<Uses>(method), cx.get::<Result<Liveness, TooManyFacts>>(method));
         cx.spend(method.node_count() as u64 / 2);
         let (frontiers, liveness) = (frontiers.as_ref().as_ref()?, liveness.as_ref().as_ref().ok()?);
-        Some(Reaching::compute(method, &cfg, &dominators, frontiers, liveness))
+        Some(Reaching::compute(method, &cfg, &dominators, frontiers, &uses, liveness))
     }
 }

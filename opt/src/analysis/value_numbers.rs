@@ -34,9 +34,8 @@
 
 use std::hash::{Hash, Hasher};
 
-use dagwood_il::dataflow::heads_of_uses;
-use dagwood_il::entity::{Entity, EntityVec};
-use dagwood_il::{Block, Cfg, Method, Node, Opcode, Payload, Properties};
+use dagwood_il::entity::Entity;
+use dagwood_il::{Cfg, Method, Node, Opcode, Payload, Properties};
 use hashbrown::HashTable;
 use rustc_hash::FxHasher;
 
@@ -44,6 +43,7 @@ use super::Analysis;
 use super::location::{Location, stored_value};
 use super::memory::{Memory, State};
 use super::reaching::{Definition, Merge, Reaching};
+use super::uses::Uses;
 use crate::cx::PassCx;
 
 /// How many optimistic rounds are made.
@@ -86,7 +86,13 @@ pub struct ValueNumbers {
 
 impl ValueNumbers {
     /// Numbers the nodes of `method` that are used.
-    pub fn compute(method: &Method<'_>, cfg: &Cfg, reaching: &Reaching, memory: &Memory) -> ValueNumbers {
+    pub fn compute(
+        method: &Method<'_>,
+        cfg: &Cfg,
+        uses: &Uses,
+        reaching: &Reaching,
+        memory: &Memory,
+    ) -> ValueNumbers {
         let (nodes, merges) = (method.node_count(), reaching.merge_count());
         let count = nodes + merges + method.param_count();
         let mut numbering = Numbering {
@@ -102,7 +108,6 @@ impl ValueNumbers {
             },
             late: vec![false; merges],
             has_late: false,
-            has_changed: false,
             table: HashTable::with_capacity(nodes + merges),
             words: Vec::with_capacity(4 * nodes),
             starts: vec![0; nodes + merges],
@@ -112,12 +117,11 @@ impl ValueNumbers {
             numbering.values.numbers[param] = index(param);
             numbering.values.raw[param] = index(param);
         }
-        let order = Order::compute(method, cfg);
         loop {
             numbering.values.rounds += 1;
             let is_last = numbering.values.rounds > MAX_ROUNDS;
-            numbering.round(&order, cfg, is_last);
-            if !numbering.has_late || !numbering.has_changed || is_last {
+            numbering.round(uses, cfg, is_last);
+            if !numbering.has_late || is_last || numbering.is_settled(cfg) {
                 return numbering.values;
             }
         }
@@ -184,42 +188,6 @@ fn index(value: usize) -> u32 {
     u32::try_from(value).expect("a method has fewer than 2^32 values")
 }
 
-/// Used nodes by the head of their extended block, in the order of their making.
-pub(super) struct Order {
-    starts: Vec<u32>,
-    nodes: Vec<Node>,
-}
-
-impl Order {
-    /// The order of a method.
-    pub(super) fn compute(method: &Method<'_>, cfg: &Cfg) -> Order {
-        let heads: EntityVec<Node, Option<Block>> = heads_of_uses(method);
-        let rank = |head: &Option<Block>| head.and_then(|head| cfg.rank(head));
-        let mut starts = vec![0; cfg.order().len() + 1];
-        for rank in heads.values().filter_map(rank) {
-            starts[rank as usize + 1] += 1;
-        }
-        for rank in 0..cfg.order().len() {
-            starts[rank + 1] += starts[rank];
-        }
-        let mut next = starts.clone();
-        let mut nodes = vec![None; starts.last().copied().unwrap_or(0) as usize];
-        for (node, head) in heads.iter() {
-            if let Some(rank) = rank(head) {
-                let slot = &mut next[rank as usize];
-                nodes[*slot as usize] = Some(node);
-                *slot += 1;
-            }
-        }
-        Order { starts, nodes: nodes.into_iter().flatten().collect() }
-    }
-
-    /// The nodes of the extended block whose head has this rank.
-    pub(super) fn of(&self, rank: usize) -> &[Node] {
-        &self.nodes[self.starts[rank] as usize..self.starts[rank + 1] as usize]
-    }
-}
-
 /// A value of a round's table: its hash, and which. As small as can be: most of the time goes into probes that miss the cache.
 type Entry = (u32, u32);
 
@@ -231,7 +199,6 @@ struct Numbering<'n, 'a> {
     /// By merge: whether an argument comes from later in the order.
     late: Vec<bool>,
     has_late: bool,
-    has_changed: bool,
     table: HashTable<Entry>,
     /// The words of all keys in the table, each after how many they are.
     words: Vec<u32>,
@@ -242,28 +209,33 @@ struct Numbering<'n, 'a> {
 }
 
 impl Numbering<'_, '_> {
-    fn round(&mut self, order: &Order, cfg: &Cfg, is_last: bool) {
+    fn round(&mut self, uses: &Uses, cfg: &Cfg, is_last: bool) {
         self.table.clear();
         self.words.clear();
-        self.has_changed = false;
-        for (rank, block) in cfg.order().iter().enumerate() {
+        for block in cfg.order() {
             for merge in self.reaching.merges_at(*block) {
                 let value = self.values.merge_value(merge);
                 let number =
                     if is_last && self.late[merge.index()] { index(value) } else { self.merge(merge) };
                 self.assign(value, number, number);
             }
-            for node in order.of(rank) {
+            for node in uses.of(*block) {
                 self.node(*node);
             }
         }
     }
 
+    /// Whether another round would find the same: merges have the numbers that their arguments, which are known now, give them. All
+    /// others follow from what stands before them.
+    fn is_settled(&mut self, cfg: &Cfg) -> bool {
+        self.table.clear();
+        self.words.clear();
+        let mut merges = cfg.order().iter().flat_map(|block| self.reaching.merges_at(*block));
+        merges.all(|merge| self.merge(merge) == self.values.numbers[self.values.merge_value(merge)])
+    }
+
     fn assign(&mut self, value: usize, number: u32, raw: u32) {
-        if self.values.numbers[value] != number {
-            self.values.numbers[value] = number;
-            self.has_changed = true;
-        }
+        self.values.numbers[value] = number;
         if number as usize == value {
             self.values.raw[value] = raw;
         }
@@ -431,10 +403,10 @@ impl Numbering<'_, '_> {
 /// The numbers, unless the method is too intricate for them.
 impl Analysis for Option<ValueNumbers> {
     fn of(method: &Method<'_>, cx: &mut PassCx<'_>) -> Option<ValueNumbers> {
-        let cfg = cx.cfg(method);
+        let (cfg, uses) = (cx.cfg(method), cx.get::<Uses>(method));
         let (reaching, memory) = (cx.get::<Option<Reaching>>(method), cx.get::<Option<Memory>>(method));
         let (reaching, memory) = (reaching.as_ref().as_ref()?, memory.as_ref().as_ref()?);
-        let numbers = ValueNumbers::compute(method, &cfg, reaching, memory);
+        let numbers = ValueNumbers::compute(method, &cfg, &uses, reaching, memory);
         cx.spend(numbers.rounds() as u64 * method.node_count() as u64);
         Some(numbers)
     }

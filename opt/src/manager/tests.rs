@@ -140,6 +140,22 @@ fn a_demand_must_cite_a_change() {
 }
 
 #[test]
+fn what_will_be_refused_gets_no_budget_set_aside() {
+    let other = pass("other", LOOK.run);
+    let ask = pass("ask", |_, cx| {
+        let demand = |pass, gain| Demand { cost: Some(60), ..Demand::new(pass, Region::All, "twice", gain) };
+        cx.demand(demand(LOOK, Gain(u64::MAX)));
+        cx.demand(demand(pass("other", LOOK.run), Gain::cycles(100, None)));
+        Changed::No
+    });
+    let rows = vec![row(other, When::Demanded), row(LOOK, When::Always), row(ask, When::Always)];
+    let options = Options { budget: Some(100), ..Options::default() };
+    let (report, _) = optimized(&strategy(rows), &options).expect("nothing goes wrong");
+    let fates: Vec<Fate> = report.ledger.demands.iter().map(|demand| demand.fate).collect();
+    assert_eq!(fates, [Fate::Denied(Skip::NothingChanged), Fate::Served(3)]);
+}
+
+#[test]
 fn what_does_not_pay_has_no_row_or_is_about_nothing_is_denied_and_not_lost() {
     let ask = pass("ask", |method, cx| {
         let changed = (COUNT.run)(method, cx);

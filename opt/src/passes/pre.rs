@@ -25,7 +25,8 @@
 //!
 //! # Cost
 //!
-//! Linear in nodes, besides the bit vectors of at most [`MAX_EXPRESSIONS`] expressions.
+//! Linear in nodes, besides the bit vectors of at most [`MAX_EXPRESSIONS`](crate::analysis::available::MAX_EXPRESSIONS) expressions: of more,
+//! those in the innermost loops are looked at.
 
 mod expressions;
 mod insertions;
@@ -45,9 +46,6 @@ pub const PASS: Pass = Pass {
     summary: "compute before joins and loops what some of their paths have computed already",
     run,
 };
-
-/// How many expressions are looked at, those in the innermost loops first.
-pub const MAX_EXPRESSIONS: usize = 256;
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let Some(expressions) = Expressions::find(method, cx) else { return Changed::No };

@@ -34,9 +34,10 @@ impl Numbered {
         let dominators = Dominators::compute(&cfg);
         let frontiers = Frontiers::compute(&cfg, &dominators).expect("it is small");
         let liveness = Liveness::compute(method, &cfg).expect("it is small");
-        let reaching = Reaching::compute(method, &cfg, &dominators, &frontiers, &liveness);
+        let uses = Uses::compute(method);
+        let reaching = Reaching::compute(method, &cfg, &dominators, &frontiers, &uses, &liveness);
         let memory = Memory::compute(&parsed.module, method, &cfg, &dominators, &frontiers);
-        let numbers = ValueNumbers::compute(method, &cfg, &reaching, &memory);
+        let numbers = ValueNumbers::compute(method, &cfg, &uses, &reaching, &memory);
         let roots = method.blocks().flat_map(|block| method.roots(block));
         let sets = roots.filter_map(|root| match (method.opcode(root.node), method.payload(root.node)) {
             (Opcode::Set, Payload::Local(local)) => {

@@ -11,12 +11,13 @@ use dagwood_il::{
 };
 use rustc_hash::FxHasher;
 
-use super::{MAX_EXPRESSIONS, point};
-use crate::analysis::available::{Happening, Occurrence};
+use super::point;
+use crate::analysis::available::{Happening, MAX_EXPRESSIONS, Occurrence, Set};
 use crate::analysis::births::{Births, younger};
 use crate::analysis::location::{Location, stored_value};
 use crate::analysis::memory::{Memory, read_place};
 use crate::analysis::reaching::{Definition, Reaching};
+use crate::analysis::uses::Uses;
 use crate::analysis::value_numbers::{Number, ValueNumbers};
 use crate::cx::PassCx;
 use crate::passes::gvn::weights;
@@ -59,6 +60,10 @@ pub(super) struct Expression {
     /// Whether it may be computed in vain.
     pub(super) is_safe: bool,
     depth: u32,
+    /// Where it was computed or stored first.
+    first_head: Block,
+    /// Whether that happens in several extended blocks, or it is computed in a loop that does not change what it is computed from.
+    is_worth_it: bool,
 }
 
 /// The expressions, and what all of them are asked of.
@@ -68,20 +73,22 @@ pub(super) struct Expressions {
     pub(super) cfg: Rc<Cfg>,
     pub(super) dominators: Rc<Dominators>,
     pub(super) loops: Rc<Loops>,
+    births: Births,
     reaching: Rc<Option<Reaching>>,
-    /// The blocks of `set`s.
-    sets: EntityVec<Node, Option<Block>>,
 }
 
 impl Expressions {
     /// Finds them; none if there are none, or the method is too intricate.
     pub(super) fn find(method: &Method<'_>, cx: &mut PassCx<'_>) -> Option<Expressions> {
         let (numbers, memory) = (cx.get::<Option<ValueNumbers>>(method), cx.get::<Option<Memory>>(method));
-        let reaching = cx.get::<Option<Reaching>>(method);
+        let (uses, reaching) = (cx.get::<Uses>(method), cx.get::<Option<Reaching>>(method));
         let (cfg, dominators, loops) = (cx.cfg(method), cx.dominators(method), cx.loops(method));
         let (numbers, memory) = (numbers.as_ref().as_ref()?, memory.as_ref().as_ref()?);
-        cx.spend(2 * method.node_count() as u64);
-        let births = Births::compute(method, &cfg, &dominators, reaching.as_ref().as_ref()?, memory, numbers);
+        let known = reaching.as_ref().as_ref()?;
+        if !cx.spend(2 * method.node_count() as u64) {
+            return None;
+        }
+        let births = Births::compute(method, &cfg, &dominators, &uses, known, memory, numbers);
         let weights = weights(method);
         let mut finder = Finder {
             method,
@@ -100,19 +107,14 @@ impl Expressions {
             finder.block(*block);
         }
         let mut list = finder.list;
+        list.retain(|expression| expression.is_worth_it && !expression.computed.is_empty());
         list.sort_by_key(|expression| std::cmp::Reverse(expression.depth));
         list.truncate(MAX_EXPRESSIONS);
         if list.is_empty() {
             return None;
         }
         let occurrences = occurrences(cx.module(), method, &cfg, numbers, &mut list);
-        let mut sets = EntityVec::filled(None, method.node_count());
-        for block in cfg.order() {
-            for root in method.roots(*block) {
-                sets[root.node] = Some(*block);
-            }
-        }
-        Some(Expressions { list, occurrences, cfg, dominators, loops, reaching, sets })
+        Some(Expressions { list, occurrences, cfg, dominators, loops, births, reaching })
     }
 
     /// A node that computes an expression and can be made from what locals hold wherever `join` is entered, if there is one.
@@ -131,7 +133,9 @@ impl Expressions {
             let is_made = match (method.opcode(node), method.payload(node)) {
                 (Opcode::Entry, Payload::Local(_)) => match reaching.read(node)? {
                     Definition::Initial(_) => true,
-                    Definition::Set(set) => self.sets[set].is_some_and(is_above),
+                    Definition::Set(set) => {
+                        self.births.behind(set).is_some_and(|place| is_above(place.block))
+                    }
                     Definition::Merge(merge) => is_above(reaching.head(merge)),
                 },
                 _ if node == below => true,
@@ -166,77 +170,93 @@ struct Finder<'f, 'a> {
     list: Vec<Expression>,
 }
 
+/// Where the finder stands.
+#[derive(Clone, Copy)]
+struct At {
+    block: Block,
+    head: Block,
+    position: u32,
+}
+
 impl Finder<'_, '_> {
     fn block(&mut self, block: Block) {
         let method = self.method;
+        let head = method.head(block);
         for (position, root) in (0..).zip(method.roots(block)) {
             self.pending.extend(method.value_operands(root.node));
             while let Some(node) = self.pending.pop() {
                 let is_new = self.seen[node].replace(block) != Some(block);
-                if is_new && !method.is_root(node) && !self.value(node, block, position) {
+                if is_new && !method.is_root(node) && !self.value(node, At { block, head, position }) {
                     self.pending.extend(method.operands(node));
                 }
             }
-            self.load(root.node, block, position + 1);
+            self.access(root.node, At { block, head, position: position + 1 });
         }
     }
 
-    fn load(&mut self, node: Node, block: Block, after: u32) {
+    /// Notes what a load reads, or that a store puts something where loads may read.
+    fn access(&mut self, node: Node, after: At) {
         let method = self.method;
-        let (Some(place), Some(location)) = (read_place(method, node), self.numbers.location(method, node))
+        let (Some(location), Payload::Access(access)) =
+            (self.numbers.location(method, node), method.payload(node))
         else {
             return;
         };
-        let operands = method.operands(node);
+        let is_load = read_place(method, node).is_some();
+        if !is_load && stored_value(method, node).is_none() {
+            return;
+        }
+        let address = &method.value_operands(node)[usize::from(!is_load)..];
         let is_fixed = |base: Node| {
             let opcode = method.opcode(base);
             method.operands(base).is_empty() && !opcode.has(Properties::HEAD) && opcode != Opcode::Const
         };
-        let is_safe = operands.len() == 1 && is_fixed(operands[0]);
+        let is_safe = address.len() == 1 && is_fixed(address[0]);
         let of = |number: Option<u32>| number.and_then(|number| self.births.of(Number::new(number as usize)));
         let birth = younger(self.dominators, of(Some(location.base)), of(location.index));
-        let kind = Kind::Memory { place, location };
-        let used = Use { node, point: point(block, after), value: node };
-        self.add(Ok((place, location)), kind, used, birth, SLOW, is_safe);
+        let place = access.place;
+        let expression = Expression::new(Kind::Memory { place, location }, birth, SLOW, is_safe, after.head);
+        let is_outside = is_load && self.is_outside(birth, after.block);
+        let used = is_load.then_some(Use { node, point: point(after.block, after.position), value: node });
+        self.add(Ok((place, location)), expression, after, used, is_outside);
     }
 
     /// Notes a floating node if it is an expression. Whether it leaves nothing more to be found in what it is computed from.
-    fn value(&mut self, node: Node, block: Block, position: u32) -> bool {
+    fn value(&mut self, node: Node, at: At) -> bool {
         let Some(number) = self.numbers.number(node) else { return false };
         let (weight, birth) = (self.weights[node], self.births.of(number));
         if weight == 0 {
             return false;
         }
-        let is_outside = self
-            .loops
-            .innermost(block)
-            .is_some_and(|around| birth.is_none_or(|birth| !self.loops.contains(around, birth.block)));
+        let is_outside = self.is_outside(birth, at.block);
         let is_worth_sharing = self.is_shared[number.index()] && weight >= MIN_SHARED_WEIGHT;
         if !is_outside && !is_worth_sharing {
             return false;
         }
-        let used = Use { node, point: point(block, position), value: node };
-        self.add(Err(number), Kind::Value, used, birth, weight, true);
+        let used = Use { node, point: point(at.block, at.position), value: node };
+        let expression = Expression::new(Kind::Value, birth, weight, true, at.head);
+        self.add(Err(number), expression, at, Some(used), is_outside);
         is_outside
     }
 
-    fn add(&mut self, key: Key, kind: Kind, used: Use, birth: Option<Point>, weight: u32, is_safe: bool) {
-        let depth = self.loops.depth(used.point.block);
+    /// Whether what an expression is computed from is the same in all turns of the loop around a block.
+    fn is_outside(&self, birth: Option<Point>, block: Block) -> bool {
+        self.loops
+            .innermost(block)
+            .is_some_and(|around| birth.is_none_or(|birth| !self.loops.contains(around, birth.block)))
+    }
+
+    fn add(&mut self, key: Key, new: Expression, at: At, used: Option<Use>, is_outside: bool) {
         let index = *self.known.entry(key).or_insert(self.list.len());
-        match self.list.get_mut(index) {
-            Some(expression) => {
-                expression.computed.push(used);
-                expression.depth = expression.depth.max(depth);
-            }
-            None => self.list.push(Expression {
-                kind,
-                computed: vec![used],
-                provided: Vec::new(),
-                birth,
-                weight,
-                is_safe,
-                depth,
-            }),
+        if index == self.list.len() {
+            self.list.push(new);
+        }
+        let depth = self.loops.depth(at.block);
+        let expression = &mut self.list[index];
+        expression.is_worth_it |= is_outside || expression.first_head != at.head;
+        if let Some(used) = used {
+            expression.computed.push(used);
+            expression.depth = expression.depth.max(depth);
         }
     }
 }
@@ -260,13 +280,27 @@ fn shared(method: &Method<'_>, numbers: &ValueNumbers, weights: &EntityVec<Node,
 }
 
 impl Expression {
+    fn new(kind: Kind, birth: Option<Point>, weight: u32, is_safe: bool, head: Block) -> Expression {
+        Expression {
+            kind,
+            computed: Vec::new(),
+            provided: Vec::new(),
+            birth,
+            weight,
+            is_safe,
+            depth: 0,
+            first_head: head,
+            is_worth_it: false,
+        }
+    }
+
     /// Whether computing it where it would not have been computed may fault.
     fn is_risky(&self) -> bool {
         matches!(self.kind, Kind::Memory { .. }) && !self.is_safe
     }
 }
 
-/// What happens to the expressions where. Notes stores in `list`.
+/// What happens to the expressions where, by block and position. Notes stores in `list`.
 fn occurrences(
     module: &Module,
     method: &Method<'_>,
@@ -275,82 +309,129 @@ fn occurrences(
     list: &mut [Expression],
 ) -> Vec<Occurrence> {
     let mut found = Vec::new();
-    let mut add = |place: Point, expression: usize, happening| {
-        let expression = u32::try_from(expression).expect("there are few expressions");
-        found.push(Occurrence { block: place.block, position: place.position, expression, happening });
+    let one = |place: Point, expression: usize, happening| Occurrence {
+        block: place.block,
+        position: place.position,
+        expressions: Set::from_iter([expression]),
+        happening,
     };
+    let born = list.iter().enumerate().filter_map(|(index, expression)| Some((index, expression.birth?)));
+    let born = born.filter(|(_, birth)| cfg.is_reachable(birth.block));
+    found.extend(born.map(|(index, birth)| one(birth, index, Happening::Kills)));
     for (index, expression) in list.iter().enumerate() {
-        if let Some(birth) = expression.birth.filter(|birth| cfg.is_reachable(birth.block)) {
-            add(birth, index, Happening::Kills);
-        }
-        for used in &expression.computed {
-            add(used.point, index, Happening::Computes);
-        }
+        found.extend(expression.computed.iter().map(|used| one(used.point, index, Happening::Computes)));
     }
-    let mut places: Vec<Place> = Vec::new();
-    let place_of: Vec<usize> = list
-        .iter()
-        .map(|expression| match expression.kind {
-            Kind::Memory { place, .. } => {
-                let known = places.iter().position(|own| *own == place);
-                known.unwrap_or_else(|| {
-                    places.push(place);
-                    places.len() - 1
-                })
-            }
-            Kind::Value => usize::MAX,
-        })
-        .collect();
     // What comes after a loop that may never end must not be loaded before it.
-    for block in cfg.order().iter().filter(|block| goes_back(cfg, **block)) {
-        let end = u32::try_from(method.roots(*block).len() - 1).expect("blocks have fewer than 2^32 roots");
-        for (index, _) in list.iter().enumerate().filter(|(_, one)| one.is_risky()) {
-            add(point(*block, end), index, Happening::Blocks);
+    let risky: Set =
+        list.iter().enumerate().filter(|(_, one)| one.is_risky()).map(|(index, _)| index).collect();
+    if !risky.is_empty() {
+        for block in cfg.order().iter().filter(|block| goes_back(cfg, **block)) {
+            let end =
+                u32::try_from(method.roots(*block).len() - 1).expect("blocks have fewer than 2^32 roots");
+            let happening = Happening::Blocks;
+            found.push(Occurrence { block: *block, position: end, expressions: risky, happening });
         }
     }
-    for block in cfg.order() {
-        for (position, root) in (0..).zip(method.roots(*block)) {
-            let opcode = method.opcode(root.node);
-            if places.is_empty() || !TOUCHES.iter().any(|property| opcode.has(*property)) {
-                continue;
-            }
-            let effects = effects(module, method, root.node);
-            let keeps: Vec<bool> =
-                places.iter().map(|place| effects.keeps_reads_below(module, *place)).collect();
-            if !keeps.contains(&true) {
-                continue;
-            }
-            let stored = stored_value(method, root.node);
-            let written = stored.and_then(|_| numbers.location(method, root.node));
-            for (index, expression) in list.iter_mut().enumerate() {
-                let Kind::Memory { place, location } = expression.kind else { continue };
-                if !keeps[place_of[index]] {
-                    continue;
-                }
-                match (stored, written) {
-                    (Some(value), Some(written)) if written == location => {
-                        let after = point(*block, position + 1);
-                        expression.provided.push(Use { node: root.node, point: after, value });
-                        add(after, index, Happening::Provides);
-                    }
-                    (_, Some(written)) if written.is_apart_from(&location) => {}
-                    _ if effects.may_change(module, place) => {
-                        add(point(*block, position), index, Happening::Kills);
-                    }
-                    _ => add(point(*block, position), index, Happening::Blocks),
-                }
-            }
-        }
-    }
+    Pieces::of(list).occurrences(module, method, cfg, numbers, list, &mut found);
+    // Stable: of what happens at one place, kills come before computations, and these before what happens to memory.
     found.sort_by_key(|occurrence| (occurrence.block, occurrence.position));
-    // One after the other in a block is as good as one.
-    let mut last: Vec<Option<(Block, Happening)>> = vec![None; list.len()];
-    found.retain(|occurrence| {
-        let own = Some((occurrence.block, occurrence.happening));
-        let before = std::mem::replace(&mut last[occurrence.expression as usize], own);
-        before != own || matches!(occurrence.happening, Happening::Computes | Happening::Provides)
+    found.dedup_by(|next, before| {
+        let is_same =
+            (next.block, next.position, next.happening) == (before.block, before.position, before.happening);
+        if is_same {
+            before.expressions = before.expressions.or(&next.expressions);
+        }
+        is_same
     });
     found
+}
+
+/// The expressions that are pieces of memory, by what may touch them.
+struct Pieces {
+    /// By place, those that are there.
+    places: Vec<(Place, Set)>,
+    /// Those whose addresses are at a known distance from each other, together.
+    near: HashMap<(u32, Option<u32>, u8), Vec<usize>, BuildHasherDefault<FxHasher>>,
+}
+
+impl Pieces {
+    fn of(list: &[Expression]) -> Pieces {
+        let mut pieces = Pieces { places: Vec::new(), near: HashMap::default() };
+        for (index, expression) in list.iter().enumerate() {
+            let Kind::Memory { place, location } = expression.kind else { continue };
+            match pieces.places.iter_mut().find(|(own, _)| *own == place) {
+                Some((_, set)) => set.add(index),
+                None => pieces.places.push((place, Set::from_iter([index]))),
+            }
+            let Location { base, index: by, scale, .. } = location;
+            pieces.near.entry((base, by, scale)).or_default().push(index);
+        }
+        pieces
+    }
+
+    /// What roots do to them.
+    fn occurrences(
+        &self,
+        module: &Module,
+        method: &Method<'_>,
+        cfg: &Cfg,
+        numbers: &ValueNumbers,
+        list: &mut [Expression],
+        found: &mut Vec<Occurrence>,
+    ) {
+        if self.places.is_empty() {
+            return;
+        }
+        for block in cfg.order() {
+            for (position, root) in (0..).zip(method.roots(*block)) {
+                let opcode = method.opcode(root.node);
+                if !TOUCHES.iter().any(|property| opcode.has(*property)) {
+                    continue;
+                }
+                let effects = effects(module, method, root.node);
+                let (mut killed, mut blocked) = (Set::default(), Set::default());
+                for (place, set) in &self.places {
+                    if effects.may_change(module, *place) {
+                        killed = killed.or(set);
+                    } else if effects.keeps_reads_below(module, *place) {
+                        blocked = blocked.or(set);
+                    }
+                }
+                let mut provided = Set::default();
+                let stored = stored_value(method, root.node);
+                let written = stored.and_then(|_| numbers.location(method, root.node));
+                if let (Some(value), Some(written)) = (stored, written) {
+                    let Location { base, index, scale, .. } = written;
+                    for index in self.near.get(&(base, index, scale)).into_iter().flatten() {
+                        let Kind::Memory { location, .. } = list[*index].kind else { continue };
+                        let is_same = written == location && (killed.has(*index) || blocked.has(*index));
+                        if is_same {
+                            let point = point(*block, position + 1);
+                            list[*index].provided.push(Use { node: root.node, point, value });
+                            provided.add(*index);
+                        }
+                        if is_same || written.is_apart_from(&location) {
+                            killed.remove(*index);
+                            blocked.remove(*index);
+                        }
+                    }
+                }
+                let happened = [
+                    (position, killed, Happening::Kills),
+                    (position, blocked, Happening::Blocks),
+                    (position + 1, provided, Happening::Provides),
+                ];
+                found.extend(happened.into_iter().filter(|(_, set, _)| !set.is_empty()).map(
+                    |(position, expressions, happening)| Occurrence {
+                        block: *block,
+                        position,
+                        expressions,
+                        happening,
+                    },
+                ));
+            }
+        }
+    }
 }
 
 /// Whether an edge from the block closes a cycle.
