@@ -214,7 +214,12 @@ impl<'a, 'm> Builder<'a, 'm> {
         let unfilled = self.method.blocks().find(|block| self.method.roots(*block).is_empty());
         match self.error.or(unfilled.map(|block| BuildError::Unfilled { block })) {
             Some(error) => Err(error),
-            None => Ok(self.method),
+            None => {
+                if self.folding == Folding::On {
+                    self.method.note_folded();
+                }
+                Ok(self.method)
+            }
         }
     }
 
@@ -389,7 +394,9 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// Emits any operation: a root is appended to the block being filled, a pure node is simplified and numbered.
     /// `ty` is the type of the result, `Void` for none.
     pub fn emit(&mut self, opcode: Opcode, ty: Type, operands: &[Node], payload: Payload) -> Node {
-        let Some(Current { head, .. }) = self.current else { return self.stray(opcode, ty) };
+        if self.current.is_none() {
+            return self.stray(opcode, ty);
+        }
         if operands.len() > MAX_OPERANDS {
             self.fail(BuildError::TooManyOperands { opcode, operands: operands.len() });
             return self.stray(opcode, ty);
@@ -399,6 +406,18 @@ impl<'a, 'm> Builder<'a, 'm> {
         {
             return node;
         }
+        self.emit_folded(opcode, ty, operands, payload)
+    }
+
+    /// The same for what is known not to fold.
+    pub(crate) fn emit_folded(
+        &mut self,
+        opcode: Opcode,
+        ty: Type,
+        operands: &[Node],
+        payload: Payload,
+    ) -> Node {
+        let Some(Current { head, .. }) = self.current else { return self.stray(opcode, ty) };
         let unless_proven = opcode.has(Properties::ROOT_UNLESS_PROVEN)
             && !operands.get(1).is_some_and(|divisor| self.method.is_proven_nonzero(*divisor));
         if opcode.has(Properties::ROOT) || unless_proven {

@@ -253,13 +253,14 @@ impl Edits {
     ///
     /// If a value needs itself after all replacements.
     pub fn apply(mut self, module: &Module, method: &mut Method<'_>) -> Applied {
-        let mut source = Source::default();
+        let mut source = Source::of(method);
         if self.is_empty() {
             return copy::replace(module, method, &source);
         }
         for (user, index, with) in &self.operands {
             let mut operands = method.operands(*user).to_vec();
             operands[*index] = *with;
+            source.refold(*user);
             method.replace_node(*user, method.opcode(*user), &operands, method.payload(*user));
         }
         for (node, with) in &self.replaced {

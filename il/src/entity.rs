@@ -58,11 +58,43 @@ macro_rules! entity {
 pub(crate) use entity;
 
 /// The indexes of a table, ascending. It does not borrow the table.
-pub type Keys<K> = std::iter::Map<std::ops::Range<usize>, fn(usize) -> K>;
+#[derive(Clone, Debug)]
+pub struct Keys<K> {
+    left: std::ops::Range<usize>,
+    key: PhantomData<K>,
+}
 
 fn keys<K: Entity>(len: usize) -> Keys<K> {
-    (0..len).map(K::new as fn(usize) -> K)
+    Keys { left: 0..len, key: PhantomData }
 }
+
+impl<K: Entity> Iterator for Keys<K> {
+    type Item = K;
+
+    #[inline]
+    fn next(&mut self) -> Option<K> {
+        self.left.next().map(K::new)
+    }
+
+    #[inline]
+    fn nth(&mut self, count: usize) -> Option<K> {
+        self.left.nth(count).map(K::new)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.size_hint()
+    }
+}
+
+impl<K: Entity> DoubleEndedIterator for Keys<K> {
+    #[inline]
+    fn next_back(&mut self) -> Option<K> {
+        self.left.next_back().map(K::new)
+    }
+}
+
+impl<K: Entity> ExactSizeIterator for Keys<K> {}
 
 /// Entries a segment holds.
 const SEGMENT: usize = 32;
@@ -82,6 +114,7 @@ impl<'a, K: Entity, V: Copy + Default> Table<'a, K, V> {
     }
 
     /// Appends `value` and returns its index.
+    #[inline]
     pub fn push(&mut self, value: V) -> K {
         let index = self.len;
         if index == self.segments.len() << SEGMENT_BITS {
@@ -94,6 +127,7 @@ impl<'a, K: Entity, V: Copy + Default> Table<'a, K, V> {
     }
 
     /// How many entries there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -117,6 +151,7 @@ impl<'a, K: Entity, V: Copy + Default> Table<'a, K, V> {
 impl<K: Entity, V> Index<K> for Table<'_, K, V> {
     type Output = V;
 
+    #[inline]
     fn index(&self, key: K) -> &V {
         let index = key.index();
         debug_assert!(index < self.len, "an index belongs to the table it is used with");
@@ -125,6 +160,7 @@ impl<K: Entity, V> Index<K> for Table<'_, K, V> {
 }
 
 impl<K: Entity, V> IndexMut<K> for Table<'_, K, V> {
+    #[inline]
     fn index_mut(&mut self, key: K) -> &mut V {
         let index = key.index();
         debug_assert!(index < self.len, "an index belongs to the table it is used with");

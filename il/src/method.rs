@@ -156,6 +156,8 @@ pub struct Method<'a> {
     guards: bumpalo::collections::Vec<'a, GuardData<'a>>,
     handlers: bumpalo::collections::Vec<'a, &'a [Handler]>,
     wides: bumpalo::collections::Vec<'a, u128>,
+    /// How many of the first nodes are known not to fold.
+    folded: usize,
 }
 
 impl<'a> Method<'a> {
@@ -177,6 +179,7 @@ impl<'a> Method<'a> {
             guards: Vec::new_in(arena),
             handlers: Vec::new_in(arena),
             wides: Vec::new_in(arena),
+            folded: 0,
         }
     }
 
@@ -293,9 +296,21 @@ impl<'a> Method<'a> {
     ///
     /// If there are more than [`MAX_OPERANDS`] operands.
     pub fn replace_node(&mut self, node: Node, opcode: Opcode, operands: &[Node], payload: Payload) {
+        // What is computed from it comes later.
+        self.folded = self.folded.min(node.index());
         let run = self.operands.push(operands);
         let ty = self.nodes[node].ty;
         self.nodes[node] = NodeData { payload, operands_start: run.start, operands_len: run.len, opcode, ty };
+    }
+
+    /// How many of the first nodes are what a builder that folds made of them: they do not fold for what they and their operands are.
+    pub(crate) fn folded(&self) -> usize {
+        self.folded
+    }
+
+    /// All nodes are what a builder that folds made of them.
+    pub(crate) fn note_folded(&mut self) {
+        self.folded = self.nodes.len();
     }
 
     // ---- blocks ----

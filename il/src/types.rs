@@ -35,6 +35,7 @@ impl Type {
         [Type::I8, Type::I16, Type::I32, Type::I64, Type::F32, Type::F64, Type::Addr, Type::Ref, Type::V128];
 
     /// The width in bits; zero for `Void`.
+    #[inline]
     pub const fn bits(self) -> u32 {
         match self {
             Type::Void => 0,
@@ -47,21 +48,25 @@ impl Type {
     }
 
     /// The width in bytes; zero for `Void`.
+    #[inline]
     pub const fn bytes(self) -> u32 {
         self.bits() / 8
     }
 
     /// Whether this is one of the four integer types.
+    #[inline]
     pub const fn is_int(self) -> bool {
         matches!(self, Type::I8 | Type::I16 | Type::I32 | Type::I64)
     }
 
     /// Whether this is one of the two floating-point types.
+    #[inline]
     pub const fn is_float(self) -> bool {
         matches!(self, Type::F32 | Type::F64)
     }
 
     /// All ones in the width, for types of up to 64 bits.
+    #[inline]
     pub const fn mask(self) -> u64 {
         match self.bits() {
             0 => 0,

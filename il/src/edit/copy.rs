@@ -21,7 +21,8 @@
 //!
 //! # Cost
 //!
-//! Linear in the nodes that are needed: a dense lookup for each operand, one fold and one hash probe for each node.
+//! Linear in the nodes that are needed: a dense lookup for each operand, one hash probe for each node, and a fold for those that are not
+//! what they were: a node that a builder has folded does not fold for the same operands.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -51,6 +52,9 @@ struct Memo {
     instance: u32,
     /// The copy; none while its operands are being copied.
     node: Option<Node>,
+    /// Whether the copy is the same operation on operands of which that is true as well. What such operands are given to folds no more
+    /// than it did.
+    is_same: bool,
 }
 
 /// What is to be done next in the extended block in hand.
@@ -107,7 +111,7 @@ pub(super) fn replace(module: &Module, method: &mut Method<'_>, source: &Source)
     let (first, mut applied, has_folded) = copy(module, method, source);
     *method = first;
     if has_folded {
-        let (second, then, _) = copy(module, method, &Source::default());
+        let (second, then, _) = copy(module, method, &Source::of(method));
         *method = second;
         for old in applied.blocks.keys() {
             applied.blocks[old] = applied.blocks[old].and_then(|block| then.blocks[block]);
@@ -158,6 +162,8 @@ fn copy<'a>(module: &Module, old: &Method<'a>, source: &Source) -> (Method<'a>, 
     };
     finish::drop_unread_locals(&mut method, &mut applied);
     finish::order_blocks(&mut method, &mut applied);
+    // What was dropped nobody uses.
+    method.note_folded();
     (method, applied, has_folded)
 }
 
@@ -370,14 +376,12 @@ impl Copy<'_, '_, '_> {
         let node = root.node;
         self.builder.at(root.position);
         let operands = self.copy_operands(node);
+        let is_same = self.is_same(node);
         let new = match self.old.payload(node) {
             Payload::Local(local) => return self.builder.set(self.local(local), operands[0]),
-            payload => {
-                let payload = self.payload(payload);
-                self.builder.emit(self.old.opcode(node), self.old.ty(node), &operands, payload)
-            }
+            payload => self.emit(node, &operands, payload, is_same),
         };
-        self.note(node, new);
+        self.remember(node, Memo { instance: self.instance, node: Some(new), is_same });
         if let Some(also) = self.source.stands_for(node) {
             self.note(also, new);
         }
@@ -388,6 +392,26 @@ impl Copy<'_, '_, '_> {
         old.operands(node).iter().map(|operand| self.value(*operand)).collect()
     }
 
+    /// Whether a node, whose operands have been copied, is the same operation on the same operands as before, and does not fold.
+    fn is_same(&self, node: Node) -> bool {
+        let is_same = |operand: &Node| {
+            let memo = self.memo[*operand];
+            memo.instance == self.instance && memo.is_same && self.source.resolve(*operand) == *operand
+        };
+        self.source.is_folded(node) && self.old.operands(node).iter().all(is_same)
+    }
+
+    /// The copy of a node with these operands.
+    fn emit(&mut self, node: Node, operands: &[Node], payload: Payload, is_same: bool) -> Node {
+        let (opcode, ty) = (self.old.opcode(node), self.old.ty(node));
+        let payload = self.payload(payload);
+        if is_same {
+            self.builder.emit_folded(opcode, ty, operands, payload)
+        } else {
+            self.builder.emit(opcode, ty, operands, payload)
+        }
+    }
+
     /// What a node has become in the extended block in hand, if it is known.
     fn known(&self, node: Node) -> Option<Node> {
         let memo = self.memo[node];
@@ -395,7 +419,7 @@ impl Copy<'_, '_, '_> {
     }
 
     fn note(&mut self, node: Node, new: Node) {
-        self.remember(node, Memo { instance: self.instance, node: Some(new) });
+        self.remember(node, Memo { instance: self.instance, node: Some(new), is_same: false });
     }
 
     fn remember(&mut self, node: Node, memo: Memo) {
@@ -442,29 +466,33 @@ impl Copy<'_, '_, '_> {
         }
         if self.pending.len() > height {
             assert!(!was_expanded, "{node}, `{opcode}`, does not need itself after all replacements");
-            self.remember(node, Memo { instance: self.instance, node: None });
+            self.remember(node, Memo { instance: self.instance, node: None, is_same: false });
             return false;
         }
-        let new = self.copy_pure(node, &operands);
-        self.note(node, new);
-        true
-    }
-
-    fn copy_pure(&mut self, node: Node, operands: &[Node]) -> Node {
-        let old = self.old;
-        let (opcode, ty) = (old.opcode(node), old.ty(node));
         if opcode == Opcode::Entry
             && let Payload::Local(local) = old.payload(node)
         {
-            return self.local_at_head(local);
+            let new = self.local_at_head(local);
+            let own = Payload::Local(self.local(local));
+            let is_same = self.builder.method().payload(new) == own;
+            self.remember(node, Memo { instance: self.instance, node: Some(new), is_same });
+            return true;
         }
+        let is_same = self.is_same(node);
+        let new = self.copy_pure(node, &operands, is_same);
+        self.remember(node, Memo { instance: self.instance, node: Some(new), is_same });
+        true
+    }
+
+    fn copy_pure(&mut self, node: Node, operands: &[Node], is_same: bool) -> Node {
+        let old = self.old;
+        let (opcode, ty) = (old.opcode(node), old.ty(node));
         if old.is_root(node) {
             debug_assert!(false, "{node}, `{opcode}`, is used where it has not happened");
             return self.builder.method_mut().add_node(Opcode::Dead, ty, &[], Payload::None);
         }
-        let payload = self.payload(old.payload(node));
         let before = self.builder.method().node_count();
-        let new = self.builder.emit(opcode, ty, operands, payload);
+        let new = self.emit(node, operands, old.payload(node), is_same);
         debug_assert!(
             new.index() < before || !self.builder.method().is_root(new),
             "{node}, `{opcode}`, floats because of what its divisor is, and so it must stay"

@@ -2,12 +2,16 @@
 
 use super::split::Map;
 use super::{Edits, Point};
-use crate::entity::EntityVec;
+use crate::entity::{Entity, EntityVec};
 use crate::method::{Block, Method, Node, Root, SourcePos};
 
 /// What the copy is told besides the method.
 #[derive(Default)]
 pub(super) struct Source {
+    /// How many of the method's first nodes do not fold as they are.
+    folded: usize,
+    /// Of these, those that have other operands now.
+    refolded: Map<Node, ()>,
     /// By node: what stands for it; empty if nothing is replaced.
     replaced: EntityVec<Node, Option<Node>>,
     /// By head that a split made: nodes of what is before it, and the `entry` that has the value there.
@@ -17,6 +21,21 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// What a method's copy is to be told before anything is edited.
+    pub(super) fn of(method: &Method<'_>) -> Source {
+        Source { folded: method.folded(), ..Source::default() }
+    }
+
+    /// A node gets other operands.
+    pub(super) fn refold(&mut self, node: Node) {
+        self.refolded.insert(node, ());
+    }
+
+    /// Whether a node does not fold as long as it has the copies of its operands.
+    pub(super) fn is_folded(&self, node: Node) -> bool {
+        node.index() < self.folded && (self.refolded.is_empty() || !self.refolded.contains_key(&node))
+    }
+
     /// What stands for a node after all replacements.
     pub(super) fn resolve(&self, node: Node) -> Node {
         let mut node = node;
