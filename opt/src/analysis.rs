@@ -22,6 +22,7 @@ pub mod overwrites;
 pub mod reaching;
 pub mod uses;
 pub mod value_numbers;
+pub mod weights;
 
 use std::any::Any;
 use std::rc::Rc;

@@ -110,6 +110,11 @@ impl<'c> PassCx<'c> {
         self.request.callees.body(callee, arena)
     }
 
+    /// Whether a callee's body may be looked at: what [`PassCx::callee`] asks first.
+    pub fn may_look_at(&self, callee: MethodId) -> bool {
+        self.request.world.body(callee).value.is_some()
+    }
+
     /// How many nodes a callee's body has at least, if that can be guessed without building it.
     pub fn least_size(&self, callee: MethodId) -> Option<u64> {
         self.request.callees.least_size(callee)

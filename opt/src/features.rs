@@ -7,8 +7,9 @@
 
 use std::fmt;
 
+use dagwood_il::entity::Entity;
 use dagwood_il::opcode::{PayloadKind, Row, TABLE};
-use dagwood_il::{Method, Properties};
+use dagwood_il::{Frequency, Method, Node, Payload, Place, Properties};
 
 /// A set of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,13 @@ features! {
     GUARDS = 11 "guards";
     /// Locals are set.
     SETS = 12 "locals that are set";
+    /// It is known of a block that it runs at least once for each entry of the method.
+    PROFILE = 13 "known frequencies";
+    /// Something may be computed, loaded or checked twice: in several extended blocks, or a place is read after it was accessed, or a
+    /// check made after one of its kind.
+    RECURRENCE = 14 "anything twice";
+    /// A block ends in a choice, or a root may raise: there may be something to decide.
+    DECISIONS = 15 "anything to decide";
 }
 
 impl Features {
@@ -78,19 +86,24 @@ impl Features {
     pub fn of(method: &Method<'_>) -> Features {
         let mut found = Features::NONE;
         let mut heads = 0;
+        let mut seen = Seen::default();
         for block in method.blocks() {
             let data = method.block(block);
             heads += u32::from(data.extends.is_none());
+            found.note(data.frequency.is_some_and(|own| own >= Frequency::ONCE), Features::PROFILE);
             found.note(data.handlers.is_some(), Features::HANDLERS);
             found.note(method.successors(block).iter().any(|to| *to <= block), Features::LOOPS);
             for root in data.roots {
                 let opcode = method.opcode(root.node);
                 found = found.union(BY_OPCODE[opcode as usize]);
                 let divides = opcode.has(Properties::ROOT_UNLESS_PROVEN);
-                found.note(divides && method.is_root(root.node), Features::CHECKS);
+                let is_check = divides && method.is_root(root.node);
+                found.note(is_check, Features::CHECKS.union(Features::DECISIONS));
+                seen.note(method, root.node);
             }
         }
         found.note(heads > 1, Features::HEADS);
+        found.note(heads > 1 || seen.anything_twice, Features::RECURRENCE);
         found
     }
 
@@ -109,6 +122,7 @@ impl Features {
         let sets = matches!(row.payload, PayloadKind::Local) && row.has(Properties::ROOT);
         let all = [
             (chooses, Features::BRANCHES),
+            (chooses || raises && goes_on && !is_proven_elsewhere, Features::DECISIONS),
             (matches!(row.payload, PayloadKind::Switch), Features::SWITCHES),
             (row.has(Properties::READS), Features::LOADS),
             (row.has(Properties::WRITES), Features::STORES),
@@ -128,6 +142,36 @@ impl Features {
             i += 1;
         }
         found
+    }
+}
+
+/// What roots have been seen to do: a bit for each kind of check, and one for the places of accesses that share it.
+#[derive(Default)]
+struct Seen {
+    checks: [u64; 4],
+    places: u64,
+    anything_twice: bool,
+}
+
+impl Seen {
+    fn note(&mut self, method: &Method<'_>, root: Node) {
+        let opcode = method.opcode(root);
+        let (word, bit) = match method.payload(root) {
+            Payload::Access(access) => {
+                let place = match access.place {
+                    Place::Symbol(symbol) => symbol.index(),
+                    Place::Slot(slot) => slot.index(),
+                };
+                (&mut self.places, 1 << (place % 64))
+            }
+            _ if opcode.has(Properties::FUNCTION) => {
+                (&mut self.checks[opcode as usize / 64 % 4], 1 << (opcode as usize % 64))
+            }
+            _ => return,
+        };
+        let may_know = opcode.has(Properties::READS) || opcode.has(Properties::FUNCTION);
+        self.anything_twice |= may_know && *word & bit != 0;
+        *word |= bit;
     }
 }
 
@@ -170,10 +214,36 @@ mod tests {
             "symbol @m region\nmethod @f ($x: i32) -> () {\nb0:\n  %0 = entry.i32 $x\n  %1 = const.i32 1\n  %2 = udiv.i32 %1, %0\n\
              \x20 set $x, %2\n  br %2, b0, b1\nb1:\n  raise unreachable\n}\n",
         );
-        let expected =
-            [Features::LOOPS, Features::HEADS, Features::BRANCHES, Features::CHECKS, Features::SETS];
+        let expected = [
+            Features::LOOPS,
+            Features::HEADS,
+            Features::BRANCHES,
+            Features::CHECKS,
+            Features::SETS,
+            Features::RECURRENCE,
+            Features::DECISIONS,
+        ];
         assert_eq!(busy, expected.into_iter().fold(Features::NONE, Features::union), "{busy}");
-        assert_eq!(busy.to_string(), "loops, several heads, branches, checks, locals that are set");
+        let words =
+            "loops, several heads, branches, checks, locals that are set, anything twice, anything to decide";
+        assert_eq!(busy.to_string(), words);
+    }
+
+    #[test]
+    fn what_is_read_after_an_access_or_checked_again_recurs() {
+        let of = |roots: &str| {
+            let source = format!(
+                "symbol @m region\nsymbol @n region\nmethod @f ($x: i32) -> () {{\nb0:\n  %0 = entry.i32 $x\n  %1 = context\n{roots}  return\n}}\n"
+            );
+            features(&source).has(Features::RECURRENCE)
+        };
+        let load = |name, place| format!("  %{name} = load.i32 @{place} [%1]\n");
+        let store = |place| format!("  store @{place} [%1], %0\n");
+        let check = |name| format!("  %{name} = boundscheck.i32 %0, %0 !1\n");
+        assert!(of(&[load(2, "m"), load(3, "m")].concat()));
+        assert!(of(&[store("m"), load(2, "m")].concat()));
+        assert!(of(&[check(2), check(3)].concat()));
+        assert!(!of(&[load(2, "m"), load(3, "n"), store("m"), store("m"), check(4)].concat()));
     }
 
     #[test]

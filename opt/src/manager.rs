@@ -6,7 +6,8 @@
 //! ```
 //!
 //! *Why rounds.* A pass that has made work for one before it asks for it, and it runs once more, there only: so nothing is scheduled
-//! twice on suspicion. A demand must cite a change since its pass last ran, and pay; both are checked when its row comes up.
+//! twice on suspicion. A demand must cite a change since its pass last ran, and pay; both are checked when its row comes up. A pass that
+//! [`includes`] another and runs everywhere serves what is demanded of that, too.
 //!
 //! *Guarantees.* Ends: [`MAX_ROUNDS`], and each pass ends. A pass is told when it has used half of the work that is left, so that those
 //! after it still run: a method that is too large is optimized less, never refused. A pass that panics or breaks the method is a [`Fault`] with its
@@ -27,6 +28,7 @@ use crate::cx::{Made, PassCx, State};
 use crate::demand::{Demand, Gain};
 use crate::features::Features;
 use crate::ledger::{DemandEntry, Entry, Fate, Ledger, Outcome, Run, Skip};
+use crate::order::includes;
 use crate::pass::{Changed, Pass};
 use crate::program::{Callees, NoCallees, NothingKnown};
 use crate::region::Region;
@@ -267,8 +269,21 @@ impl Manager<'_> {
         self.request.strategy.rows.iter().position(|row| row.pass.name == pass)
     }
 
+    /// Another pass of the strategy that does what this one does, and more.
+    fn including(&self, pass: &str) -> Option<Pass> {
+        let mut rows = self.request.strategy.rows.iter();
+        rows.find(|row| row.pass.name != pass && includes(row.pass.name, pass)).map(|row| row.pass)
+    }
+
     fn last_run(&self, pass: &str) -> Option<LastRun> {
         self.slot(pass).and_then(|slot| self.last[slot])
+    }
+
+    /// Whether something has changed since a pass, or one that does as much, last ran everywhere or where it was asked to.
+    fn has_changed_since(&self, pass: &str) -> bool {
+        let rows = self.request.strategy.rows.iter().zip(&self.last);
+        let mut runs = rows.filter(|(row, _)| includes(row.pass.name, pass)).filter_map(|(_, last)| *last);
+        runs.all(|last| last.version != self.state.version)
     }
 
     fn features(&mut self, method: &Method<'_>) -> Features {
@@ -297,13 +312,19 @@ impl Manager<'_> {
 
     /// Enters the demands that a pass has just made.
     fn hear(&mut self) {
-        for Made { by, demand } in std::mem::take(&mut self.state.made) {
+        for Made { by, mut demand } in std::mem::take(&mut self.state.made) {
             let entry = self.ledger.demands.len() as u32;
+            let asked = demand.pass.name;
+            if self.slot(asked).is_none()
+                && let Some(whole) = self.including(asked)
+            {
+                demand.pass = whole;
+            }
             let is_listed = self.slot(demand.pass.name).is_some();
             self.ledger.demands.push(DemandEntry {
                 round: self.round,
                 by,
-                pass: demand.pass.name,
+                pass: asked,
                 reason: demand.reason,
                 gain: demand.gain,
                 cost: demand.cost,
@@ -346,11 +367,11 @@ impl Manager<'_> {
     /// Why what is wanted of a pass is not done; none if it is.
     fn objection(&self, pass: &str, wanted: &Wanted) -> Option<Skip> {
         let (cost, worth) = (wanted.cost, wanted.gain.worth(self.request.strategy));
-        match self.last_run(pass) {
-            Some(last) if last.version == self.state.version => Some(Skip::NothingChanged),
-            _ if worth < cost => Some(Skip::DoesNotPay { cost, worth }),
-            _ if cost > self.left() => Some(Skip::Budget),
-            _ => None,
+        match () {
+            () if !self.has_changed_since(pass) => Some(Skip::NothingChanged),
+            () if worth < cost => Some(Skip::DoesNotPay { cost, worth }),
+            () if cost > self.left() => Some(Skip::Budget),
+            () => None,
         }
     }
 
@@ -414,7 +435,13 @@ impl Manager<'_> {
             Some(wanted) => self.objection(name, wanted),
         };
         if let Some(skip) = skip {
-            self.deny_if(skip, |_, demand| demand.pass.name == name);
+            match self.including(name).filter(|_| matches!(skip, Skip::Lacks(_))) {
+                Some(whole) => {
+                    let waiting = self.state.waiting.iter_mut().map(|(_, demand)| demand);
+                    waiting.filter(|demand| demand.pass.name == name).for_each(|demand| demand.pass = whole);
+                }
+                None => self.deny_if(skip, |_, demand| demand.pass.name == name),
+            }
             let outcome = Outcome::Skipped(skip);
             self.ledger.entries.push(Entry { round: self.round, pass: name, why: row.why, outcome });
             return Ok(());
@@ -423,7 +450,8 @@ impl Manager<'_> {
         let region = wanted.filter(|_| !runs_anyway).map_or(Region::All, |wanted| wanted.region);
         let waiting = std::mem::take(&mut self.state.waiting);
         for (number, demand) in waiting {
-            if demand.pass.name == name {
+            let is_served = demand.pass.name == name || runs_anyway && includes(name, demand.pass.name);
+            if is_served {
                 self.ledger.demands[number as usize].fate = Fate::Served(entry);
             } else {
                 self.state.waiting.push((number, demand));

@@ -33,6 +33,13 @@ pub const CONSTRAINTS: &[Constraint] = &[
         after: "pre",
         why: "loads leave a loop only if no check stands before them",
     },
+    Constraint { before: "check_motion", after: "gvn_pre", why: "the same" },
+    Constraint {
+        before: "gvn_pre",
+        after: "dead_store",
+        why: "stores whose loads are served without memory are dead",
+    },
+    Constraint { before: "inline", after: "gvn_pre", why: "what a call hides cannot be seen to be the same" },
     Constraint {
         before: "mark_cold",
         after: "loop_inversion",
@@ -80,6 +87,7 @@ pub const CONSTRAINTS: &[Constraint] = &[
         after: "gvn",
         why: "fields in locals are numbered without memory",
     },
+    Constraint { before: "escape_analysis", after: "gvn_pre", why: "the same" },
     Constraint {
         before: "escape_analysis",
         after: "monitor_elimination",
@@ -95,6 +103,7 @@ pub const CONSTRAINTS: &[Constraint] = &[
         after: "pre",
         why: "loads and stores do not pass what orders memory",
     },
+    Constraint { before: "monitor_elimination", after: "gvn_pre", why: "the same" },
     Constraint { before: "inline", after: "gvn", why: "what a call hides cannot be seen to be the same" },
     Constraint { before: "inline", after: "pre", why: "the same" },
     Constraint {
@@ -119,6 +128,16 @@ pub const CONSTRAINTS: &[Constraint] = &[
         why: "what nobody needs does not have to be moved",
     },
 ];
+
+/// Passes that do, among other things, all that another one does: the former and the latter, by name. What is demanded of the latter is
+/// served when the former runs everywhere.
+pub const INCLUSIONS: &[(&str, &str)] =
+    &[("global_value_propagation", "value_propagation"), ("gvn_pre", "gvn"), ("gvn_pre", "pre")];
+
+/// Whether a pass does all that another does, which may be itself.
+pub fn includes(pass: &str, other: &str) -> bool {
+    pass == other || INCLUSIONS.contains(&(pass, other))
+}
 
 /// The constraints that a strategy does not keep.
 pub fn violations<'c>(strategy: &Strategy, constraints: &'c [Constraint]) -> Vec<&'c Constraint> {
@@ -147,6 +166,7 @@ mod tests {
     #[test]
     fn constraints_are_about_passes_that_exist_and_have_reasons() {
         let exists = |name: &str| PASSES.iter().any(|pass| pass.name == name);
+        assert!(INCLUSIONS.iter().all(|(pass, part)| exists(pass) && exists(part)));
         for constraint in CONSTRAINTS {
             assert!(exists(constraint.before) && exists(constraint.after), "{constraint:?}");
             assert!(!constraint.why.is_empty(), "{constraint:?}");

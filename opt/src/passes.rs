@@ -5,6 +5,7 @@ pub mod dead_store;
 pub mod escape_analysis;
 pub mod global_value_propagation;
 pub mod gvn;
+pub mod gvn_pre;
 pub mod if_conversion;
 pub mod inline;
 pub mod jump_threading;
@@ -29,6 +30,7 @@ pub const PASSES: &[Pass] = &[
     escape_analysis::PASS,
     global_value_propagation::PASS,
     gvn::PASS,
+    gvn_pre::PASS,
     if_conversion::PASS,
     inline::PASS,
     jump_threading::PASS,

@@ -1,4 +1,5 @@
-//! Strategies: for each tier, the table of passes that run for it, with the condition and the reason for each row.
+//! Strategies: for each tier, the passes that run for it, with the condition and the reason for each row. One table, `LINES`, says of each pass
+//! how every tier runs it.
 //!
 //! A pass that is to run again is *demanded* by one that has changed something for it, not listed twice. What the builder folds needs no
 //! pass, so [`NONE`] compiles what the frontend built. Which orders the tables must keep is in [`order`](crate::order).
@@ -8,9 +9,9 @@ use std::borrow::Cow;
 use crate::features::Features;
 use crate::pass::Pass;
 use crate::passes::{
-    check_motion, dead_store, escape_analysis, global_value_propagation, gvn, if_conversion, inline,
-    jump_threading, layout, loop_inversion, mark_cold, monitor_elimination, pre, store_sinking,
-    switch_shaping, tail_duplication, throw_to_goto, value_propagation,
+    check_motion, dead_store, escape_analysis, global_value_propagation, gvn, gvn_pre, if_conversion, inline,
+    jump_threading, layout, loop_inversion, mark_cold, monitor_elimination, store_sinking, switch_shaping,
+    tail_duplication, throw_to_goto, value_propagation,
 };
 
 /// When a row's pass runs.
@@ -109,17 +110,170 @@ pub const NONE: &Strategy = &Strategy {
     rows: Cow::Borrowed(&[]),
 };
 
-const fn row(pass: Pass, when: When, why: &'static str) -> Row {
-    Row { pass, when, why }
+/// How a strategy runs a line's pass, if the method has the features that it needs.
+#[derive(Clone, Copy)]
+enum Runs {
+    No,
+    /// Where somebody asks for it.
+    Asked,
+    Yes,
+    /// When all else is done.
+    Last,
 }
 
-const BRANCHES: When = When::Has(Features::BRANCHES.union(Features::HEADS));
-const LAST_BRANCHES: When = When::Last(Features::BRANCHES);
-const CALLS: When = When::Has(Features::CALLS);
-const ALLOCATIONS: When = When::Has(Features::ALLOCATIONS);
-const STORES: When = When::Has(Features::STORES);
-const SYNCHRONISATION: When = When::Has(Features::SYNCHRONISATION);
-const SWITCHES: When = When::Has(Features::SWITCHES);
+use Runs::{Asked, Last, No, Yes};
+
+/// A pass, and how the strategies run it: the quick one, the warm one, and those that take their time.
+struct Line {
+    pass: Pass,
+    needs: Features,
+    runs: [Runs; 3],
+    why: &'static str,
+}
+
+const fn line(pass: Pass, needs: Features, runs: [Runs; 3], why: &'static str) -> Line {
+    Line { pass, needs, runs, why }
+}
+
+const ANYTHING: Features = Features::NONE;
+const BRANCHES: Features = Features::BRANCHES.union(Features::HEADS);
+
+/// The rows of all strategies, in order.
+const LINES: &[Line] = &[
+    line(mark_cold::PASS, BRANCHES, [Yes, Yes, Yes], "before all that asks how often blocks run"),
+    line(
+        inline::PASS,
+        Features::CALLS,
+        [No, Yes, Yes],
+        "before all that looks at code: there is more of it then, and calls hide less",
+    ),
+    line(
+        throw_to_goto::PASS,
+        Features::HANDLERS,
+        [No, Yes, Yes],
+        "what is thrown and caught here is a jump, and more is known where it is caught",
+    ),
+    line(
+        loop_inversion::PASS,
+        Features::LOOPS,
+        [No, Yes, Yes],
+        "before all that looks at what each turn does whatever happens",
+    ),
+    line(
+        jump_threading::PASS,
+        BRANCHES,
+        [No, Asked, Yes],
+        "where branches are decided along some paths: before facts are joined where these meet",
+    ),
+    line(
+        tail_duplication::PASS,
+        BRANCHES.union(Features::PROFILE),
+        [No, Yes, Yes],
+        "the same, where the profile says which path matters",
+    ),
+    line(
+        escape_analysis::PASS,
+        Features::ALLOCATIONS,
+        [No, Yes, Yes],
+        "when callees are there and paths apart; before facts, which then know fields, and no frame states hold objects",
+    ),
+    line(
+        global_value_propagation::PASS,
+        Features::DECISIONS,
+        [No, Yes, Yes],
+        "ranges, bounds and counters along all paths: checks go",
+    ),
+    line(
+        gvn::PASS,
+        Features::SYNCHRONISATION,
+        [No, Yes, Yes],
+        "so that monitors of one value are known to be: without monitors what does this and more comes later",
+    ),
+    line(
+        monitor_elimination::PASS,
+        Features::SYNCHRONISATION,
+        [No, Yes, Yes],
+        "when it is known what is the same object; before loads and stores are moved, which monitors keep in place",
+    ),
+    line(check_motion::PASS, Features::CHECKS, [No, No, Yes], "for the checks that are left"),
+    line(
+        gvn_pre::PASS,
+        Features::RECURRENCE,
+        [No, Yes, Yes],
+        "what was computed, loaded or checked is not again; after checks, so that loads may follow them out of loops",
+    ),
+    line(
+        value_propagation::PASS,
+        ANYTHING,
+        [Yes, Asked, Asked],
+        "checks and branches that what stands above them decides: cheap, and copies of blocks have some",
+    ),
+    line(
+        dead_store::PASS,
+        Features::STORES,
+        [No, Asked, Yes],
+        "where loads are served without memory, what fed them is dead",
+    ),
+    line(store_sinking::PASS, BRANCHES, [No, No, Yes], "what is not dead may be needed on few ways"),
+    line(if_conversion::PASS, BRANCHES, [No, Yes, Yes], "when what could be decided about branches is"),
+    line(switch_shaping::PASS, Features::SWITCHES, [No, Yes, Yes], "the same, for switches"),
+    line(
+        layout::PASS,
+        Features::BRANCHES,
+        [Last, Last, Last],
+        "for the order of code, when all blocks are there",
+    ),
+];
+
+/// The column of a strategy.
+const OF_QUICK: usize = 0;
+const OF_WARM: usize = 1;
+const OF_HOT: usize = 2;
+
+/// When a line's pass runs, by a column; never if none is said.
+const fn when(line: &Line, column: usize) -> Option<When> {
+    let needs_nothing = Features::NONE.has(line.needs);
+    match line.runs[column] {
+        No => None,
+        Asked if needs_nothing => Some(When::Demanded),
+        Asked => Some(When::DemandedWith(line.needs)),
+        Yes if needs_nothing => Some(When::Always),
+        Yes => Some(When::Has(line.needs)),
+        Last => Some(When::Last(line.needs)),
+    }
+}
+
+/// How many rows a column has.
+const fn count(column: usize) -> usize {
+    let (mut index, mut count) = (0, 0);
+    while index < LINES.len() {
+        if when(&LINES[index], column).is_some() {
+            count += 1;
+        }
+        index += 1;
+    }
+    count
+}
+
+/// The rows of a column.
+const fn rows<const COUNT: usize>(column: usize) -> [Row; COUNT] {
+    let mut rows = [Row { pass: LINES[0].pass, when: When::Always, why: "" }; COUNT];
+    let (mut index, mut count) = (0, 0);
+    while index < LINES.len() {
+        let line = &LINES[index];
+        if let Some(when) = when(line, column) {
+            rows[count] = Row { pass: line.pass, when, why: line.why };
+            count += 1;
+        }
+        index += 1;
+    }
+    rows
+}
+
+const QUICK_ROWS: &[Row] = &rows::<{ count(OF_QUICK) }>(OF_QUICK);
+const WARM_ROWS: &[Row] = &rows::<{ count(OF_WARM) }>(OF_WARM);
+/// Of those that take their time, and of those that spare none, which differ in what they may spend.
+const HOT_ROWS: &[Row] = &rows::<{ count(OF_HOT) }>(OF_HOT);
 
 /// Compiles quickly.
 pub const QUICK: &Strategy = &Strategy {
@@ -130,16 +284,6 @@ pub const QUICK: &Strategy = &Strategy {
     rows: Cow::Borrowed(QUICK_ROWS),
 };
 
-const QUICK_ROWS: &[Row] = &[
-    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
-    row(
-        value_propagation::PASS,
-        When::Always,
-        "checks and branches that what stands above them decides: cheap, and most code has some",
-    ),
-    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
-];
-
 /// The usual one.
 pub const WARM: &Strategy = &Strategy {
     name: "warm",
@@ -149,61 +293,6 @@ pub const WARM: &Strategy = &Strategy {
     rows: Cow::Borrowed(WARM_ROWS),
 };
 
-const WARM_ROWS: &[Row] = &[
-    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
-    row(inline::PASS, CALLS, "before all that looks at code: there is more of it then, and calls hide less"),
-    row(
-        throw_to_goto::PASS,
-        When::Has(Features::HANDLERS),
-        "what is thrown and caught here is a jump, and more is known where it is caught",
-    ),
-    row(
-        loop_inversion::PASS,
-        When::Has(Features::LOOPS),
-        "before all that looks at what each turn does whatever happens",
-    ),
-    row(
-        jump_threading::PASS,
-        When::DemandedWith(Features::BRANCHES),
-        "where what came in decides branches along some paths: before facts are joined where these meet",
-    ),
-    row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
-    row(
-        escape_analysis::PASS,
-        ALLOCATIONS,
-        "when callees are there and paths apart; before facts, which then know fields, and no frame states hold objects",
-    ),
-    row(
-        global_value_propagation::PASS,
-        When::Always,
-        "ranges, bounds and counters along all paths: checks go",
-    ),
-    row(
-        gvn::PASS,
-        When::Always,
-        "what was computed, loaded or checked above is not again, before anything is moved",
-    ),
-    row(
-        monitor_elimination::PASS,
-        SYNCHRONISATION,
-        "when it is known what is the same object; before loads and stores are moved, which monitors keep in place",
-    ),
-    row(
-        pre::PASS,
-        BRANCHES,
-        "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
-    ),
-    row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
-    row(
-        dead_store::PASS,
-        When::DemandedWith(Features::STORES),
-        "where loads are served without memory, what fed them is dead",
-    ),
-    row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
-    row(switch_shaping::PASS, SWITCHES, "the same, for switches"),
-    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
-];
-
 /// Takes its time.
 pub const HOT: &Strategy = &Strategy {
     name: "hot",
@@ -212,56 +301,6 @@ pub const HOT: &Strategy = &Strategy {
     work_per_cycle: 1024,
     rows: Cow::Borrowed(HOT_ROWS),
 };
-
-/// Of those that take their time, and of those that spare none, which differ in what they may spend.
-const HOT_ROWS: &[Row] = &[
-    row(mark_cold::PASS, BRANCHES, "before all that asks how often blocks run"),
-    row(inline::PASS, CALLS, "before all that looks at code: there is more of it then, and calls hide less"),
-    row(
-        throw_to_goto::PASS,
-        When::Has(Features::HANDLERS),
-        "what is thrown and caught here is a jump, and more is known where it is caught",
-    ),
-    row(
-        loop_inversion::PASS,
-        When::Has(Features::LOOPS),
-        "before all that looks at what each turn does whatever happens",
-    ),
-    row(jump_threading::PASS, BRANCHES, "before facts are joined where paths meet"),
-    row(tail_duplication::PASS, BRANCHES, "the same, where the profile says which path matters"),
-    row(
-        escape_analysis::PASS,
-        ALLOCATIONS,
-        "when callees are there and paths apart; before facts, which then know fields, and no frame states hold objects",
-    ),
-    row(
-        global_value_propagation::PASS,
-        When::Always,
-        "ranges, bounds and counters along all paths: checks go",
-    ),
-    row(
-        gvn::PASS,
-        When::Always,
-        "what was computed, loaded or checked above is not again, before anything is moved",
-    ),
-    row(
-        monitor_elimination::PASS,
-        SYNCHRONISATION,
-        "when it is known what is the same object; before loads and stores are moved, which monitors keep in place",
-    ),
-    row(check_motion::PASS, When::Has(Features::CHECKS), "for the checks that are left"),
-    row(
-        pre::PASS,
-        BRANCHES,
-        "what only some paths or turns know yet; after checks, so that loads may follow them out of loops",
-    ),
-    row(value_propagation::PASS, When::Demanded, "for what copies of blocks decide"),
-    row(dead_store::PASS, STORES, "when loads are served without memory, what fed them is dead"),
-    row(store_sinking::PASS, BRANCHES, "what is not dead may be needed on few ways"),
-    row(if_conversion::PASS, BRANCHES, "when what could be decided about branches is"),
-    row(switch_shaping::PASS, SWITCHES, "the same, for switches"),
-    row(layout::PASS, LAST_BRANCHES, "for the order of code, when all blocks are there"),
-];
 
 /// Spares no time.
 pub const SCORCHING: &Strategy = &Strategy {

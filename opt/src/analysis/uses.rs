@@ -41,12 +41,7 @@ impl Uses {
         Uses { heads, starts, nodes }
     }
 
-    /// The head of the extended block of which a root needs the node; none if none does.
-    pub fn head_of(&self, node: Node) -> Option<Block> {
-        self.heads[node]
-    }
-
-    /// What [`heads_of_uses`] says.
+    /// By node, the head of the extended block of which a root needs it: what [`heads_of_uses`] says.
     pub fn heads(&self) -> &EntityVec<Node, Option<Block>> {
         &self.heads
     }

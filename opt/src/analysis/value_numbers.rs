@@ -30,7 +30,8 @@
 //!
 //! # Cost
 //!
-//! A round costs a hash probe for each node. Methods without loops take one round.
+//! A round costs a hash probe for each node. Methods without loops take one round, most others two: another follows only where merges turn
+//! out to have other arguments than were believed.
 
 use std::hash::{Hash, Hasher};
 

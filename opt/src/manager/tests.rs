@@ -128,6 +128,28 @@ fn what_comes_last_runs_once_after_all_rounds() {
 }
 
 #[test]
+fn a_pass_that_includes_another_serves_what_is_demanded_of_it() {
+    let ask = pass("ask", |method, cx| {
+        let changed = (COUNT.run)(method, cx);
+        cx.demand(Demand::new(pass("gvn", LOOK.run), Region::All, "it was counted", Gain(u64::MAX)));
+        changed
+    });
+    let whole = pass("gvn_pre", LOOK.run);
+    for rows in [
+        vec![row(ask, When::Always), row(whole, When::Always)],
+        vec![row(ask, When::Always), row(whole, When::Always), row(pass("gvn", LOOK.run), When::Demanded)],
+    ] {
+        let (report, _) = run(rows);
+        assert_eq!(report.ledger.demands[0].fate, Fate::Served(1));
+        assert_eq!(report.ledger.runs().count(), 2);
+    }
+    // Where the method lacks what the one needs, the other is asked.
+    let needs_loops = row(pass("gvn", LOOK.run), When::DemandedWith(Features::LOOPS));
+    let (report, _) = run(vec![row(ask, When::Always), needs_loops, row(whole, When::Always)]);
+    assert_eq!(report.ledger.demands[0].fate, Fate::Served(2));
+}
+
+#[test]
 fn a_demand_must_cite_a_change() {
     let silent = pass("ask", |method, cx| {
         let _ = (ASK.run)(method, cx);

@@ -33,7 +33,9 @@ use crate::analysis::live_locals::{LiveLocals, set};
 use crate::analysis::location::stored_value;
 use crate::analysis::overwrites::{Dead, Overwrites};
 use crate::cx::PassCx;
+use crate::demand::{Demand, Gain};
 use crate::pass::{Changed, Pass};
+use crate::region::Region;
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -42,9 +44,28 @@ pub const PASS: Pass = Pass {
     run,
 };
 
+/// The cycles that a store costs which nobody reads any more.
+const STORE_CYCLES: u32 = 1;
+/// The units of work that the pass needs for each node, with what it asks for: it looks everywhere.
+const WORK_PER_NODE: u64 = 8;
+
+/// Asks for this pass where loads in these blocks are served by what was stored, without memory: nobody may read that now.
+pub(super) fn demand(method: &Method<'_>, cx: &mut PassCx<'_>, served: Vec<Block>) {
+    if !served.is_empty() {
+        let of = |block: &Block| Gain::cycles(STORE_CYCLES, method.block(*block).frequency).0;
+        let gain = Gain(served.iter().map(of).fold(0, u64::saturating_add));
+        let cost = Some(WORK_PER_NODE * method.node_count() as u64);
+        let region = Region::around(method, served);
+        let reason = "loads are served by what was stored";
+        cx.demand(Demand { cost, ..Demand::new(PASS, region, reason, gain) });
+    }
+}
+
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let cfg = cx.cfg(method);
-    cx.spend(method.node_count() as u64);
+    if !cx.spend(method.node_count() as u64) {
+        return Changed::No;
+    }
     let mut edits = Edits::new();
     let live = cx.get::<Result<LiveLocals, TooManyFacts>>(method);
     for (block, node, local) in live.iter().flat_map(|live| dead_sets(method, &cfg, live)) {

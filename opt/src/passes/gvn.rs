@@ -35,11 +35,10 @@ use crate::analysis::frontiers::{Ends, Visit, dominator_walk};
 use crate::analysis::memory::read_place;
 use crate::analysis::reaching::{Definition, Reaching};
 use crate::analysis::value_numbers::{Number, ValueNumbers};
+use crate::analysis::weights::Weights;
 use crate::cx::PassCx;
-use crate::demand::{Demand, Gain};
 use crate::pass::{Changed, Pass};
 use crate::passes::dead_store;
-use crate::region::Region;
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -56,7 +55,7 @@ const MAX_LEADERS: usize = 8;
 
 /// What is used in place of a node.
 #[derive(Clone, Copy, Debug)]
-enum Leader {
+pub(super) enum Leader {
     /// A constant.
     Constant(Payload),
     /// A node of the same extended block.
@@ -71,30 +70,41 @@ enum Leader {
 
 /// A node that is not needed.
 #[derive(Clone, Copy, Debug)]
-struct Redundant {
-    node: Node,
+pub(super) struct Redundant {
+    pub(super) node: Node,
     block: Block,
     leader: Leader,
 }
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
+    let found = find(method, cx);
+    let mut edits = Edits::new();
+    collect(method, cx, &mut edits, &found);
+    cx.apply(method, edits)
+}
+
+/// What is not needed.
+pub(super) fn find(method: &Method<'_>, cx: &mut PassCx<'_>) -> Vec<Redundant> {
     let numbers = cx.get::<Option<ValueNumbers>>(method);
     let (reaching, liveness) =
         (cx.get::<Option<Reaching>>(method), cx.get::<Result<Liveness, TooManyFacts>>(method));
     let (Some(numbers), Some(reaching), Ok(liveness)) = (&*numbers, &*reaching, &*liveness) else {
         let first = method.blocks().next();
         first.into_iter().for_each(|block| cx.missed(block, || "the method is too intricate".into()));
-        return Changed::No;
+        return Vec::new();
     };
-    let (cfg, dominators, ends) = (cx.cfg(method), cx.dominators(method), cx.get::<Ends>(method));
-    cx.spend(method.node_count() as u64);
+    let (cfg, dominators) = (cx.cfg(method), cx.dominators(method));
+    let (ends, weights) = (cx.get::<Ends>(method), cx.get::<Weights>(method));
+    if !cx.spend(method.node_count() as u64) {
+        return Vec::new();
+    }
     let mut walk = Walk {
         method,
         numbers,
         reaching,
         liveness,
         ends: &ends,
-        weights: weights(method),
+        weights: &weights,
         proves_divisor: proven_divisors(method),
         leaders: Vec::new(),
         latest: vec![NONE; numbers.bound()],
@@ -113,31 +123,12 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     for (block, node, why) in missed {
         cx.missed((block, node), || why.into());
     }
-    let edits = collect(method, cx, &found);
-    if !edits.is_empty() {
-        demand_dead_stores(method, cx, &found);
-    }
-    cx.apply(method, edits)
-}
-
-/// The cycles that a store costs which nobody reads any more.
-const STORE_CYCLES: u32 = 1;
-
-/// Where loads are served without memory, what fed them may be dead.
-fn demand_dead_stores(method: &Method<'_>, cx: &mut PassCx<'_>, found: &[Redundant]) {
-    let loads = found.iter().filter(|redundant| method.opcode(redundant.node).has(Properties::READS));
-    let blocks: Vec<Block> = loads.map(|redundant| redundant.block).collect();
-    let hottest = blocks.iter().filter_map(|block| method.block(*block).frequency).max();
-    if !blocks.is_empty() {
-        let gain = Gain::cycles(STORE_CYCLES, hottest);
-        let region = Region::around(method, blocks);
-        cx.demand(Demand::new(dead_store::PASS, region, "loads are served without memory", gain));
-    }
+    found
 }
 
 /// Asks for each rewrite, and says what it is.
-fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, found: &[Redundant]) -> Edits {
-    let mut edits = Edits::new();
+pub(super) fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, edits: &mut Edits, found: &[Redundant]) {
+    let mut served = Vec::new();
     let mut kept: Vec<(Node, Local)> = Vec::new();
     for Redundant { node, block, leader } in found {
         let opcode = method.opcode(*node);
@@ -150,6 +141,14 @@ fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, found: &[Redundant]) ->
         });
         if !allowed {
             continue;
+        }
+        let is_stored = match leader {
+            Leader::Here(known) | Leader::Kept(known, _) => !method.opcode(*known).has(Properties::READS),
+            Leader::Constant(_) => true,
+            Leader::Held(_) | Leader::Proven => false,
+        };
+        if is_stored && read_place(method, *node).is_some() {
+            served.push(*block);
         }
         let ty = method.ty(*node);
         let with = match *leader {
@@ -176,27 +175,11 @@ fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, found: &[Redundant]) ->
             edits.remove(*node);
         }
     }
-    edits
+    dead_store::demand(method, cx, served);
 }
 
 /// How many of the values that were kept last are looked at for one that is there already.
 const MAX_KEPT: usize = 32;
-
-/// About how many cycles each node takes with all that it is computed from, if it floats.
-pub(super) fn weights(method: &Method<'_>) -> EntityVec<Node, u32> {
-    let mut weights: EntityVec<Node, u32> = EntityVec::filled(0, method.node_count());
-    for node in method.nodes() {
-        let opcode = method.opcode(node);
-        if method.operands(node).is_empty() || method.is_root(node) || opcode.has(Properties::FRAME_ONLY) {
-            continue;
-        }
-        let own = if opcode.has(Properties::SLOW) { 4 } else { 1 };
-        let below =
-            method.operands(node).iter().map(|operand| weights[*operand]).fold(0, u32::saturating_add);
-        weights[node] = below.saturating_add(own);
-    }
-    weights
-}
 
 /// The checks because of which a division floats.
 fn proven_divisors(method: &Method<'_>) -> EntityVec<Node, bool> {
@@ -246,7 +229,7 @@ struct Walk<'w, 'a> {
     reaching: &'w Reaching,
     liveness: &'w Liveness,
     ends: &'w Ends,
-    weights: EntityVec<Node, u32>,
+    weights: &'w Weights,
     proves_divisor: EntityVec<Node, bool>,
     leaders: Vec<Computed>,
     /// By number: its last leader.
@@ -382,7 +365,7 @@ impl Walk<'_, '_> {
     /// What is to be used in place of a floating node, if that is better.
     fn floating_leader(&mut self, node: Node, number: Number, block: Block) -> Option<Leader> {
         let method = self.method;
-        let weight = self.weights[node];
+        let weight = self.weights.of(node);
         let is_entry = method.opcode(node) == Opcode::Entry;
         if weight == 0 && !is_entry {
             return None;

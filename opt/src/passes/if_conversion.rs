@@ -72,16 +72,18 @@ struct Chosen {
 }
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
+    // Few branches look like choices; what else is asked costs more than to look at all of them.
+    let is_candidate = |block: &Block| cx.region().has(method, *block) && sides(method, *block).is_some();
+    let candidates: Vec<Block> = method.blocks().filter(is_candidate).collect();
+    if !cx.spend(method.block_count() as u64) || candidates.is_empty() {
+        return Changed::No;
+    }
     let (cfg, loops, frequencies) = (cx.cfg(method), cx.loops(method), cx.get::<Frequencies>(method));
     let liveness = cx.get::<Result<Liveness, TooManyFacts>>(method);
     let Ok(liveness) = &*liveness else { return Changed::No };
-    cx.spend(method.block_count() as u64);
     let finder = Finder { method, cfg: &cfg, loops: &loops, frequencies: &frequencies, liveness };
     let mut found = Vec::new();
-    for block in method.blocks() {
-        if !cfg.is_reachable(block) || !cx.region().has(method, block) {
-            continue;
-        }
+    for block in candidates.into_iter().filter(|block| cfg.is_reachable(*block)) {
         let Some(choice) = finder.choice(block) else { continue };
         if !cx.spend((choice.values.len() * MAX_NODES) as u64) {
             break;
@@ -154,16 +156,48 @@ enum Side {
     Returns(Vec<Node>),
 }
 
+/// The condition of the branch at the end of a block, and its sides, if they do nothing but set locals until they meet or return.
+fn sides(method: &Method<'_>, block: Block) -> Option<(Node, [Side; 2])> {
+    let end = method.terminator(block)?;
+    let Payload::Branch(then, otherwise) = method.payload(end) else { return None };
+    let sides = [side(method, block, then, otherwise)?, side(method, block, otherwise, then)?];
+    let is_choice = match &sides {
+        [Side::Returns(left), Side::Returns(right)] => left.len() == right.len(),
+        [Side::Sets(_, join), Side::Sets(_, other)] => join == other,
+        _ => false,
+    };
+    is_choice.then_some((method.operands(end)[0], sides))
+}
+
+/// What the way from `block` to `to` does, until it meets the other one.
+fn side(method: &Method<'_>, block: Block, to: Block, other: Block) -> Option<Side> {
+    if method.block(to).extends != Some(block) {
+        // This side does nothing: the other one must lead here.
+        return (to != other).then(|| Side::Sets(Vec::new(), to));
+    }
+    let (end, roots) = method.roots(to).split_last()?;
+    let mut sets = Vec::new();
+    for root in roots {
+        let Payload::Local(local) = method.payload(root.node) else { return None };
+        sets.push((local, method.operands(root.node)[0]));
+    }
+    match (method.opcode(end.node), method.payload(end.node)) {
+        (Opcode::Goto, Payload::Goto(join)) if method.block(join).extends.is_none() => {
+            Some(Side::Sets(sets, join))
+        }
+        // What is set before a return nobody reads.
+        (Opcode::Return, _) => Some(Side::Returns(method.operands(end.node).to_vec())),
+        _ => None,
+    }
+}
+
 impl Finder<'_, '_> {
-    /// The choice that the branch at the end of a block is, if its sides do nothing but set locals.
+    /// The choice that the branch at the end of a block is.
     fn choice(&self, block: Block) -> Option<Choice> {
         let method = self.method;
-        let end = method.terminator(block)?;
-        let Payload::Branch(then, otherwise) = method.payload(end) else { return None };
-        let condition = method.operands(end)[0];
-        let sides = [self.side(block, then, otherwise)?, self.side(block, otherwise, then)?];
+        let (condition, sides) = sides(method, block)?;
         match sides {
-            [Side::Returns(left), Side::Returns(right)] if left.len() == right.len() => {
+            [Side::Returns(left), Side::Returns(right)] => {
                 let chosen = |(left, right): (Node, Node)| Chosen {
                     ty: method.ty(left),
                     sides: [Some(left), Some(right)],
@@ -171,7 +205,7 @@ impl Finder<'_, '_> {
                 let values = left.into_iter().zip(right).map(chosen).collect();
                 Some(Choice { block, condition, values, join: None, locals: Vec::new() })
             }
-            [Side::Sets(left, join), Side::Sets(right, other)] if join == other => {
+            [Side::Sets(left, join), Side::Sets(right, _)] => {
                 let mut locals: Vec<Local> = left.iter().chain(&right).map(|(local, _)| *local).collect();
                 locals.sort_unstable();
                 locals.dedup();
@@ -192,29 +226,6 @@ impl Finder<'_, '_> {
                     .collect();
                 Some(Choice { block, condition, values: values?, join: Some(join), locals })
             }
-            _ => None,
-        }
-    }
-
-    /// What the way from `block` to `to` does, until it meets the other one.
-    fn side(&self, block: Block, to: Block, other: Block) -> Option<Side> {
-        let method = self.method;
-        if method.block(to).extends != Some(block) {
-            // This side does nothing: the other one must lead here.
-            return (to != other).then(|| Side::Sets(Vec::new(), to));
-        }
-        let (end, roots) = method.roots(to).split_last()?;
-        let mut sets = Vec::new();
-        for root in roots {
-            let Payload::Local(local) = method.payload(root.node) else { return None };
-            sets.push((local, method.operands(root.node)[0]));
-        }
-        match (method.opcode(end.node), method.payload(end.node)) {
-            (Opcode::Goto, Payload::Goto(join)) if method.block(join).extends.is_none() => {
-                Some(Side::Sets(sets, join))
-            }
-            // What is set before a return nobody reads.
-            (Opcode::Return, _) => Some(Side::Returns(method.operands(end.node).to_vec())),
             _ => None,
         }
     }

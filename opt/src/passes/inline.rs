@@ -45,7 +45,7 @@ use crate::cx::PassCx;
 use crate::demand::{Demand, Gain};
 use crate::features::Features;
 use crate::pass::{Changed, Pass};
-use crate::passes::{escape_analysis, gvn, jump_threading, value_propagation};
+use crate::passes::{escape_analysis, gvn, jump_threading, throw_to_goto, value_propagation};
 use crate::region::Region;
 
 /// The pass.
@@ -92,6 +92,8 @@ struct Callee<'a> {
     is_recursive: bool,
     has_frames: bool,
     makes_objects: bool,
+    /// Whether it ends by raising on some way.
+    raises: bool,
 }
 
 /// Why a call stays.
@@ -150,6 +152,8 @@ struct Brought {
     gain_of_calls: Gain,
     size: u64,
     makes_objects: bool,
+    /// Whether something that came in may raise where there are handlers.
+    is_caught: bool,
 }
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
@@ -174,6 +178,7 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
                     placed.expect("it was asked whether that can be");
                     brought.blocks.push(block);
                     brought.blocks.extend(method.blocks().skip(first_new));
+                    brought.is_caught |= callee.raises && !method.handlers(block).is_empty();
                     brought.note(callee, size, gain, frequency);
                 }
             }
@@ -193,10 +198,11 @@ fn find(method: &Method<'_>, cx: &mut PassCx<'_>) -> Vec<Candidate> {
         found.extend(method.roots(block).iter().filter_map(|root| {
             let callee = direct_callee(method, root.node)?;
             let is_last = method.opcode(root.node).has(Properties::TERMINATES);
-            (!is_last).then_some(Candidate { block, call: root.node, callee, frequency: Frequency::COLD })
+            (!is_last).then_some(Candidate { block, call: root.node, callee, frequency: Frequency::ONCE })
         }));
     }
-    if !found.is_empty() {
+    // Where no callee may be looked at, nobody asks how often it is called.
+    if found.iter().any(|candidate| cx.may_look_at(candidate.callee)) {
         let frequencies = cx.get::<Frequencies>(method);
         for candidate in &mut found {
             candidate.frequency = frequencies.of(candidate.block);
@@ -311,9 +317,13 @@ impl<'a> Callee<'a> {
         let is_work = |node: &Node| body.is_root(*node) || !body.operands(*node).is_empty();
         let size = body.nodes().filter(is_work).count() as u64;
         let has_frames = body.nodes().any(|node| matches!(body.payload(node), Payload::Frame(_)));
+        let raises = body
+            .blocks()
+            .filter_map(|block| body.terminator(block))
+            .any(|end| throw_to_goto::raises(&body, end));
         let time = time(module, &body, size);
         let makes_objects = Features::of(&body).has(Features::ALLOCATIONS);
-        Callee { size, time, uses, calls, is_recursive, has_frames, makes_objects, body }
+        Callee { size, time, uses, calls, is_recursive, has_frames, makes_objects, raises, body }
     }
 
     /// What this brings in place of a call.
@@ -368,6 +378,10 @@ impl Brought {
         if self.makes_objects || Features::of(method).has(Features::ALLOCATIONS) {
             let objects = "objects are seen by one call less";
             cx.demand(Demand::new(escape_analysis::PASS, region.clone(), objects, self.gain));
+        }
+        if self.is_caught {
+            let thrown = "what came in raises where it may be caught";
+            cx.demand(Demand::new(throw_to_goto::PASS, region.clone(), thrown, self.gain));
         }
         if self.calls > 0 {
             let cost = Some(WORK_PER_CALL * u64::from(self.calls));

@@ -86,20 +86,31 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         }
         taken.push(thread);
     }
+    let mut copies = Vec::new();
     for Thread { from, through, way } in taken {
         let from = tails.get(&from).copied().unwrap_or(from);
         if method.block(way).extends.is_none() && method.roots(through).len() == 1 {
             edits.retarget(from, through, way);
         } else {
-            edits.duplicate(method, from, through);
+            copies.extend([from, edits.duplicate(method, from, through)]);
         }
     }
-    let changed = cx.apply(method, edits);
-    if changed == Changed::Yes {
-        let gain = Gain::cycles(1, Some(Frequency::ONCE));
-        cx.demand(Demand::new(value_propagation::PASS, Region::All, "edges lead straight on", gain));
+    demand_propagation(method, cx, copies);
+    cx.apply(method, edits)
+}
+
+/// Asks for facts to be used in copies of blocks, and in what they were made for.
+pub(super) fn demand_propagation(method: &Method<'_>, cx: &mut PassCx<'_>, copies: Vec<Block>) {
+    if !copies.is_empty() {
+        let gain = Gain::cycles(copies.len() as u32, Some(Frequency::ONCE));
+        let region = Region::around(method, copies);
+        cx.demand(Demand::new(
+            value_propagation::PASS,
+            region,
+            "a block was copied for one of its edges",
+            gain,
+        ));
     }
-    changed
 }
 
 /// How many roots copies may have together.

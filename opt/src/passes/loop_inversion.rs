@@ -29,7 +29,7 @@ use dagwood_il::{Block, Cfg, Edits, Frequency, Loops, Method, Payload, Point};
 
 use crate::cx::PassCx;
 use crate::pass::{Changed, Pass};
-use crate::passes::jump_threading::room;
+use crate::passes::jump_threading::{demand_propagation, room};
 
 /// The pass.
 pub const PASS: Pass =
@@ -49,7 +49,9 @@ struct Found {
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let (cfg, loops) = (cx.cfg(method), cx.loops(method));
-    cx.spend(method.block_count() as u64);
+    if !cx.spend(method.block_count() as u64) {
+        return Changed::No;
+    }
     let mut edits = Edits::new();
     let mut room = room(method);
     // What continues a header becomes an extended block of its own; a latch that was one of these ends there.
@@ -73,9 +75,12 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         }
         copied.extend(latches.into_iter().map(|latch| (latch, header)));
     }
+    let mut tests = Vec::new();
     for (latch, header) in copied {
-        edits.duplicate(method, tails.get(&latch).copied().unwrap_or(latch), header);
+        let test = edits.duplicate(method, tails.get(&latch).copied().unwrap_or(latch), header);
+        tests.extend([latch, test]);
     }
+    demand_propagation(method, cx, tests);
     cx.apply(method, edits)
 }
 

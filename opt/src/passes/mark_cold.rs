@@ -34,7 +34,9 @@ pub const PASS: Pass = Pass {
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let cfg = cx.cfg(method);
-    cx.spend(2 * method.block_count() as u64);
+    if !cx.spend(2 * method.block_count() as u64) {
+        return Changed::No;
+    }
     let cold = find(cx.module(), method, &cfg);
     let mut changed = Changed::No;
     for block in cold {

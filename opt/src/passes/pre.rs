@@ -37,6 +37,8 @@ use dagwood_il::{Block, Local, Method, Node, Opcode, Payload, SourcePos, Type};
 
 use crate::cx::PassCx;
 use crate::pass::{Changed, Pass};
+use crate::passes::dead_store;
+use crate::passes::gvn::Redundant;
 use expressions::{Expression, Expressions, Use};
 use insertions::{Edge, Insertion};
 
@@ -48,18 +50,42 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
-    let Some(expressions) = Expressions::find(method, cx) else { return Changed::No };
-    let Some(found) = insertions::find(method, cx, &expressions) else { return Changed::No };
-    for (place, why) in &found.missed {
+    let found = find(method, cx, &[]);
+    let mut edits = Edits::new();
+    found.iter().for_each(|found| collect(method, cx, &mut edits, found));
+    cx.apply(method, edits)
+}
+
+/// The expressions of a method, and what is to be done with them.
+pub(super) struct Found {
+    expressions: Expressions,
+    what: insertions::Found,
+}
+
+/// What is to be done, if there is anything. What is `redundant` is going to be known without being computed.
+pub(super) fn find(method: &Method<'_>, cx: &mut PassCx<'_>, redundant: &[Redundant]) -> Option<Found> {
+    let cfg = cx.cfg(method);
+    if cfg.order().iter().all(|block| cfg.predecessors(*block).len() < 2) {
+        return None;
+    }
+    let expressions = Expressions::find(method, cx, redundant)?;
+    let what = insertions::find(method, cx, &expressions)?;
+    Some(Found { expressions, what })
+}
+
+/// Asks for each rewrite, and says what it is.
+pub(super) fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, edits: &mut Edits, found: &Found) {
+    let Found { expressions, what } = found;
+    for (place, why) in &what.missed {
         cx.missed(*place, || (*why).into());
     }
-    let mut edits = Edits::new();
     let mut on_edges: Vec<(Edge, Vec<Node>)> = Vec::new();
+    let mut served = Vec::new();
     for (index, expression) in expressions.list.iter().enumerate() {
-        let uses = found.uses_of(index);
+        let uses = what.uses_of(index);
         let Some((_, Use { node, point, .. })) = uses.first() else { continue };
         let opcode = method.opcode(*node);
-        let insertions = found.insertions_of(index);
+        let insertions = what.insertions_of(index);
         let is_allowed = cx.allows((point.block, *node), || match insertions.len() {
             0 => format!("`{opcode}` is known on all paths"),
             count => {
@@ -69,15 +95,19 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         if is_allowed {
             let ty = method.ty(*node);
             let local = method.add_local("early", ty);
-            provide(method, &mut edits, expression, uses, local);
+            let is_stored = expression.provided.iter().any(|known| known.value != known.node);
+            provide(method, edits, expression, uses, local);
             for Insertion { edge, sample, .. } in insertions {
                 on_edges.push((*edge, make(method, *sample, local)));
             }
-            for (_, Use { node, .. }) in uses {
+            for (_, Use { node, point, .. }) in uses {
                 let entry = method.add_node(Opcode::Entry, ty, &[], Payload::Local(local));
                 edits.replace(*node, entry);
                 if method.is_root(*node) {
                     edits.remove(*node);
+                }
+                if is_stored {
+                    served.push(point.block);
                 }
             }
         }
@@ -88,7 +118,7 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         let roots: Vec<Node> = of_edge.iter().flat_map(|(_, roots)| roots).copied().collect();
         edits.preheader(method, to, &[from], &roots);
     }
-    cx.apply(method, edits)
+    dead_store::demand(method, cx, served);
 }
 
 /// Keeps the value in `local` wherever it is known and not taken from there.

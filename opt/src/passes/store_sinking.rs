@@ -55,7 +55,9 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let has_stores = method.nodes().any(|node| stored_value(method, node).is_some());
     let overwrites = has_stores.then(|| cx.get::<Option<Overwrites>>(method));
     let overwrites = overwrites.as_ref().and_then(|known| known.as_ref().as_ref());
-    cx.spend(method.node_count() as u64);
+    if !cx.spend(method.node_count() as u64) {
+        return Changed::No;
+    }
     let mut sunk = Vec::new();
     if let Ok(live) = &*live {
         let finder = Finder { method, cfg: &cfg, live, users: users(method) };

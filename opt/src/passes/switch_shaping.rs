@@ -86,9 +86,12 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         }
         if cx.allows(*block, || describe(&shape)) {
             let below = tree(method, *block);
-            cx.spend(below.len() as u64);
+            let goes_on = cx.spend(below.len() as u64);
             moved.extend(below);
             build(method, &mut edits, &shape);
+            if !goes_on {
+                break;
+            }
         }
     }
     let region = Region::around(method, left);
@@ -130,7 +133,9 @@ fn find(
     let Payload::Switch(table) = method.payload(end.node) else { return None };
     let (data, value) = (method.switch(table), method.operands(end.node)[0]);
     let cases: Vec<(u64, Block)> = data.cases.iter().copied().filter(|(_, to)| *to != data.default).collect();
-    cx.spend(cases.len() as u64);
+    if !cx.spend(cases.len() as u64) {
+        return None;
+    }
     let mut ranges = ranges(&cases);
     let shape = |tests: Vec<Range>| {
         let is_asked = |case: u64| tests.iter().any(|test| (test.first..=test.last).contains(&case));

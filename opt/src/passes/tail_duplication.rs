@@ -25,7 +25,7 @@ use dagwood_il::{Block, Cfg, Edits, Frequency, Loops, Method};
 
 use crate::cx::PassCx;
 use crate::pass::{Changed, Pass};
-use crate::passes::jump_threading::room;
+use crate::passes::jump_threading::{demand_propagation, room};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -42,13 +42,13 @@ const MAX_BLOCKS: usize = 4;
 const MIN_FREQUENCY: Frequency = Frequency::ONCE;
 
 fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
-    cx.spend(2 * method.block_count() as u64);
-    if method.blocks().all(|block| method.block(block).frequency.is_none_or(|own| own < MIN_FREQUENCY)) {
+    if !cx.spend(2 * method.block_count() as u64) {
         return Changed::No;
     }
     let (cfg, loops) = (cx.cfg(method), cx.loops(method));
     let mut edits = Edits::new();
     let mut room = room(method);
+    let mut copies = Vec::new();
     for head in cx.heads(method) {
         let Some(from) = find(method, &cfg, &loops, head) else { continue };
         let Some(size) = size(method, head).filter(|size| *size <= room) else {
@@ -57,9 +57,10 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         };
         if cx.allows(head, || format!("most come to {head} from {from}")) {
             room -= size;
-            edits.duplicate(method, from, head);
+            copies.extend([from, edits.duplicate(method, from, head)]);
         }
     }
+    demand_propagation(method, cx, copies);
     cx.apply(method, edits)
 }
 

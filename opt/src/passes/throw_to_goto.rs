@@ -58,8 +58,7 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
         !method.handlers(*block).is_empty()
             && method.terminator(*block).is_some_and(|end| code_of(method, end).is_some())
     };
-    cx.spend(method.block_count() as u64);
-    if !method.blocks().any(|block| is_thrower(&block)) {
+    if !cx.spend(method.block_count() as u64) || !method.blocks().any(|block| is_thrower(&block)) {
         return Changed::No;
     }
     let facts = cx.get::<Facts>(method);
@@ -86,6 +85,11 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     }
     redirect(method, &mut edits, &landings);
     cx.apply(method, edits)
+}
+
+/// Whether an end raises.
+pub(super) fn raises(method: &Method<'_>, end: Node) -> bool {
+    code_of(method, end).is_some()
 }
 
 /// What `caught_kind` gives for what an end raises; none if it raises nothing.

@@ -19,8 +19,9 @@ use crate::analysis::memory::{Memory, read_place};
 use crate::analysis::reaching::{Definition, Reaching};
 use crate::analysis::uses::Uses;
 use crate::analysis::value_numbers::{Number, ValueNumbers};
+use crate::analysis::weights::{SLOW, Weights};
 use crate::cx::PassCx;
-use crate::passes::gvn::weights;
+use crate::passes::gvn::Redundant;
 
 /// Nodes that a copy of an expression may have.
 const MAX_NODES: usize = 12;
@@ -79,17 +80,23 @@ pub(super) struct Expressions {
 
 impl Expressions {
     /// Finds them; none if there are none, or the method is too intricate.
-    pub(super) fn find(method: &Method<'_>, cx: &mut PassCx<'_>) -> Option<Expressions> {
+    pub(super) fn find(
+        method: &Method<'_>,
+        cx: &mut PassCx<'_>,
+        redundant: &[Redundant],
+    ) -> Option<Expressions> {
         let (numbers, memory) = (cx.get::<Option<ValueNumbers>>(method), cx.get::<Option<Memory>>(method));
         let (uses, reaching) = (cx.get::<Uses>(method), cx.get::<Option<Reaching>>(method));
         let (cfg, dominators, loops) = (cx.cfg(method), cx.dominators(method), cx.loops(method));
         let (numbers, memory) = (numbers.as_ref().as_ref()?, memory.as_ref().as_ref()?);
         let known = reaching.as_ref().as_ref()?;
-        if !cx.spend(2 * method.node_count() as u64) {
+        let weights = cx.get::<Weights>(method);
+        if !cx.spend(3 * method.node_count() as u64 / 2) {
             return None;
         }
         let births = Births::compute(method, &cfg, &dominators, &uses, known, memory, numbers);
-        let weights = weights(method);
+        let mut is_redundant = EntityVec::filled(false, method.node_count());
+        redundant.iter().for_each(|redundant| is_redundant[redundant.node] = true);
         let mut finder = Finder {
             method,
             numbers,
@@ -97,7 +104,8 @@ impl Expressions {
             dominators: &dominators,
             births: &births,
             is_shared: shared(method, numbers, &weights),
-            weights,
+            weights: &weights,
+            is_redundant,
             known: HashMap::default(),
             seen: EntityVec::filled(None, method.node_count()),
             pending: Vec::new(),
@@ -160,8 +168,10 @@ struct Finder<'f, 'a> {
     loops: &'f Loops,
     dominators: &'f Dominators,
     births: &'f Births,
-    weights: EntityVec<Node, u32>,
+    weights: &'f Weights,
     is_shared: Vec<bool>,
+    /// What is going to be known without being computed.
+    is_redundant: EntityVec<Node, bool>,
     /// The expressions' indexes.
     known: Known,
     /// By node, the last block in which it was seen.
@@ -224,7 +234,7 @@ impl Finder<'_, '_> {
     /// Notes a floating node if it is an expression. Whether it leaves nothing more to be found in what it is computed from.
     fn value(&mut self, node: Node, at: At) -> bool {
         let Some(number) = self.numbers.number(node) else { return false };
-        let (weight, birth) = (self.weights[node], self.births.of(number));
+        let (weight, birth) = (self.weights.of(node), self.births.of(number));
         if weight == 0 {
             return false;
         }
@@ -236,7 +246,7 @@ impl Finder<'_, '_> {
         let used = Use { node, point: point(at.block, at.position), value: node };
         let expression = Expression::new(Kind::Value, birth, weight, true, at.head);
         self.add(Err(number), expression, at, Some(used), is_outside);
-        is_outside
+        is_outside || self.is_redundant[node]
     }
 
     /// Whether what an expression is computed from is the same in all turns of the loop around a block.
@@ -254,9 +264,13 @@ impl Finder<'_, '_> {
         let depth = self.loops.depth(at.block);
         let expression = &mut self.list[index];
         expression.is_worth_it |= is_outside || expression.first_head != at.head;
-        if let Some(used) = used {
-            expression.computed.push(used);
-            expression.depth = expression.depth.max(depth);
+        match used {
+            Some(used) if self.is_redundant[used.node] => expression.provided.push(used),
+            Some(used) => {
+                expression.computed.push(used);
+                expression.depth = expression.depth.max(depth);
+            }
+            None => {}
         }
     }
 }
@@ -264,14 +278,11 @@ impl Finder<'_, '_> {
 /// Cycles that a value must take to be kept from one path for another.
 const MIN_SHARED_WEIGHT: u32 = SLOW;
 
-/// Cycles that make a value worth a register, whatever else needs one.
-pub(super) const SLOW: u32 = 4;
-
 /// By number, whether it is computed by several floating nodes.
-fn shared(method: &Method<'_>, numbers: &ValueNumbers, weights: &EntityVec<Node, u32>) -> Vec<bool> {
+fn shared(method: &Method<'_>, numbers: &ValueNumbers, weights: &Weights) -> Vec<bool> {
     let mut seen = vec![false; numbers.bound()];
     let mut is_shared = vec![false; numbers.bound()];
-    for node in method.nodes().filter(|node| weights[*node] > 0) {
+    for node in method.nodes().filter(|node| weights.of(*node) > 0) {
         if let Some(number) = numbers.number(node) {
             is_shared[number.index()] |= std::mem::replace(&mut seen[number.index()], true);
         }
@@ -320,6 +331,7 @@ fn occurrences(
     found.extend(born.map(|(index, birth)| one(birth, index, Happening::Kills)));
     for (index, expression) in list.iter().enumerate() {
         found.extend(expression.computed.iter().map(|used| one(used.point, index, Happening::Computes)));
+        found.extend(expression.provided.iter().map(|used| one(used.point, index, Happening::Provides)));
     }
     // What comes after a loop that may never end must not be loaded before it.
     let risky: Set =
@@ -346,12 +358,15 @@ fn occurrences(
     found
 }
 
+/// Base, index and scale of a location.
+type Address = (u32, Option<u32>, u8);
+
 /// The expressions that are pieces of memory, by what may touch them.
 struct Pieces {
     /// By place, those that are there.
     places: Vec<(Place, Set)>,
     /// Those whose addresses are at a known distance from each other, together.
-    near: HashMap<(u32, Option<u32>, u8), Vec<usize>, BuildHasherDefault<FxHasher>>,
+    near: HashMap<Address, Vec<usize>, BuildHasherDefault<FxHasher>>,
 }
 
 impl Pieces {

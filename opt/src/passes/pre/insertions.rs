@@ -9,9 +9,10 @@ use dagwood_il::entity::Entity;
 use dagwood_il::{Block, Method, Node, Type};
 
 use super::ByBlock;
-use super::expressions::{Expressions, Kind, SLOW, Use};
+use super::expressions::{Expressions, Kind, Use};
 use crate::analysis::available::{Happening, Occurrence, Set, anticipated, available};
 use crate::analysis::frequencies::Frequencies;
+use crate::analysis::weights::SLOW;
 use crate::cx::PassCx;
 
 /// An edge between blocks.
