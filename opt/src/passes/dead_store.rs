@@ -46,18 +46,14 @@ pub const PASS: Pass = Pass {
 
 /// The cycles that a store costs which nobody reads any more.
 const STORE_CYCLES: u32 = 1;
-/// The units of work that the pass needs for each node, with what it asks for: it looks everywhere.
-const WORK_PER_NODE: u64 = 8;
 
 /// Asks for this pass where loads in these blocks are served by what was stored, without memory: nobody may read that now.
-pub(super) fn demand(method: &Method<'_>, cx: &mut PassCx<'_>, served: Vec<Block>) {
+pub(super) fn demand(method: &Method<'_>, cx: &mut PassCx<'_>, served: &[Block]) {
     if !served.is_empty() {
         let of = |block: &Block| Gain::cycles(STORE_CYCLES, method.block(*block).frequency).0;
         let gain = Gain(served.iter().map(of).fold(0, u64::saturating_add));
-        let cost = Some(WORK_PER_NODE * method.node_count() as u64);
-        let region = Region::around(method, served);
-        let reason = "loads are served by what was stored";
-        cx.demand(Demand { cost, ..Demand::new(PASS, region, reason, gain) });
+        // It looks everywhere, and costs as much.
+        cx.demand(Demand::new(PASS, Region::All, "loads are served by what was stored", gain));
     }
 }
 

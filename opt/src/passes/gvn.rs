@@ -175,7 +175,7 @@ pub(super) fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, edits: &mut 
             edits.remove(*node);
         }
     }
-    dead_store::demand(method, cx, served);
+    dead_store::demand(method, cx, &served);
 }
 
 /// How many of the values that were kept last are looked at for one that is there already.

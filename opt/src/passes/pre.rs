@@ -118,7 +118,7 @@ pub(super) fn collect(method: &mut Method<'_>, cx: &mut PassCx<'_>, edits: &mut 
         let roots: Vec<Node> = of_edge.iter().flat_map(|(_, roots)| roots).copied().collect();
         edits.preheader(method, to, &[from], &roots);
     }
-    dead_store::demand(method, cx, served);
+    dead_store::demand(method, cx, &served);
 }
 
 /// Keeps the value in `local` wherever it is known and not taken from there.
