@@ -10,8 +10,9 @@
 //! * The code of a batch is placed in the order of its methods, however many threads compiled it.
 //! * A batch is installed as a whole or, on an error, not at all: what it reserved is free again.
 //! * Methods can be compiled again, and their code [evicted](Jit::evict), at any time and by any thread.
-//! * Arguments are checked against the signature, and references against the heap; a call never runs code with others. Code that has
-//!   references never runs without a heap.
+//! * Arguments are checked against the signature, and references against the heap; a call never runs code with others. A method that
+//!   has references is not entered without a heap; where code that was entered without one has come to such a method, nothing moves: that
+//!   would be a fault.
 //!
 //! # What the frontend vouches for
 //!
@@ -562,7 +563,6 @@ impl Jit {
             return Err(CallError::Arguments { expected: expected.clone(), given });
         }
         let heap = cx.host.heap();
-        self.check_references(heap, method, args)?;
         let shim = self.shim(signature).map_err(|error| CallError::Raised(Raise::fault(error)))?;
         let mut slots = vec![Slot::default(); args.len().max(expected.results.len())];
         for (slot, value) in slots.iter_mut().zip(args) {
@@ -572,8 +572,11 @@ impl Jit {
         // Whoever takes the code out from here on waits for us. Nothing between this and the call can make a checkpoint.
         let running = cx.thread.run();
         let code = self.program.address(method).ok_or_else(not_compiled)?;
+        // Only now: what is said of the method's references is said before there is an address.
+        self.check_references(heap, method, args)?;
         // SAFETY: the code is linked and shims stay. The shim is made for the signature, which is that of the code; there are as many slots as it has
-        // parameters and results. The code generator keeps frame pointers and describes its sites; what memory the
+        // parameters and results. What it gets for references was looked up in the heap, whose classes are the code's; without a heap the
+        // method has none. The code generator keeps frame pointers and describes its sites; what memory the
         // code touches its frontend vouches for, as the head of this file says.
         unsafe { entry.call_with(heap, shim, code, &mut slots) }.map_err(CallError::Raised)?;
         drop(running);

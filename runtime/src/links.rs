@@ -156,7 +156,7 @@ impl Program {
         (address != 0).then_some(address)
     }
 
-    /// Whether code that a method has, or had, has references.
+    /// Whether code that a method has, or had, has references. Ask after [`Program::address`], before which it is said.
     pub(crate) fn has_references(&self, method: MethodId) -> bool {
         self.has_references[method.index()].load(Ordering::Relaxed)
     }

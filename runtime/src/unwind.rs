@@ -416,7 +416,7 @@ pub(crate) unsafe extern "sysv64-unwind" fn allocate(
     };
     made.unwrap_or_else(|raise| {
         // SAFETY: the same contract.
-        unsafe { unwind(frame, target, Maker::Host, |_| raise) };
+        unsafe { unwind(frame, target, Maker::Code, |_| raise) };
         0
     })
 }
@@ -461,7 +461,7 @@ pub(crate) unsafe extern "sysv64-unwind" fn poll(frame: *const RawFrame, target:
         None => false,
         Some(raise) => {
             // SAFETY: the same contract.
-            unsafe { unwind(frame, target, Maker::Host, |_| raise) };
+            unsafe { unwind(frame, target, Maker::Code, |_| raise) };
             true
         }
     }
