@@ -160,10 +160,11 @@ impl Shared {
         let granules = chunk.granules_of(&code);
         let start = granules.start * GRANULE;
         match chunk.memory().direct() {
-            // SAFETY: the granules lie in the view and are the code's, which nobody else has.
+            // SAFETY: the granules lie in the view and are the code's, which nobody else has, and which nobody runs, says the caller of
+            // the public function.
             Some(view) => unsafe { ptr::write_bytes(view.add(start), INT3, granules.len() * GRANULE) },
             None => {
-                // SAFETY: as above; nobody runs the code, says the caller of the public function.
+                // SAFETY: as above.
                 if let Err(error) = unsafe { chunk.memory().fill_int3(start..granules.end * GRANULE) } {
                     return Err(Refused { code, error });
                 }

@@ -9,7 +9,8 @@
 //! small ones. While it holds a span nobody else takes granules of it or changes its bits, so that reserving,
 //! publishing and freeing a small function take no lock, no atomic read-modify-write and no memory; what is retired is
 //! handed to the space in batches, under a lock, and so is the room of what it frees in spans that it does not hold
-//! ([`crate::code::release`]). What others free in its spans waits with the lane, until the writer comes there for more room. OpenJ9 gives each compilation thread a whole code cache for the same end.
+//! ([`crate::code::release`]). What others free in its spans waits with the lane, until the writer comes there for more
+//! room. OpenJ9 gives each compilation thread a whole code cache for the same end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -358,8 +359,12 @@ impl CodeWriter {
                     span.runs.give(inside, granules.len());
                     return Ok(());
                 }
-            } else if self.keep_back(&mut open, lane, &code).is_some() {
-                return Ok(());
+            } else {
+                // SAFETY: the caller's contract is the same.
+                let is_kept = unsafe { self.keep_back(&mut open, lane, &code) }.is_some();
+                if is_kept {
+                    return Ok(());
+                }
             }
         }
         shared.free(code, is_held.then_some(self))
@@ -367,8 +372,12 @@ impl CodeWriter {
 
     /// Frees code that nobody runs or looks at, in a span of the lane that the writer does not hold, and keeps its room back.
     /// None if it has pages of its own, or cannot be written that way: then nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// As [`CodeWriter::free`].
     #[inline(never)]
-    fn keep_back(&self, open: &mut OpenLane, lane: Lane, code: &Code) -> Option<()> {
+    unsafe fn keep_back(&self, open: &mut OpenLane, lane: Lane, code: &Code) -> Option<()> {
         let shared = self.space.shared();
         let reference = shared.directory.find(code.address)?;
         let chunk = shared.chunk(reference);
@@ -377,7 +386,7 @@ impl CodeWriter {
             return None;
         }
         let to = chunk.memory().direct()?.wrapping_add(granules.start * GRANULE);
-        // SAFETY: the granules lie in the view and are the code's, which nobody else has.
+        // SAFETY: the granules lie in the view and are the code's, which nobody else has, and which nobody runs or looks at, says the caller.
         unsafe { ptr::write_bytes(to, INT3, granules.len() * GRANULE) };
         if open.freed.len() == FREED_MAX {
             let mut held = Held::lock(shared, lane);
