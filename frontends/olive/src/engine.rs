@@ -205,8 +205,12 @@ pub fn run_bodies(
         Err(interp::Stop::Exit(exit)) => {
             let budget = interpret::Limits { fuel: limits.fuel, depth: limits.depth };
             let mut memory = exit::Memory { module, host: &mut host };
-            let frames = exit::frames(program, &exit, &mut memory);
-            Ended::of_bytecode(program, interpret::resume(program, &mut memory, budget, frames))
+            match exit::frames(program, &exit, &mut memory) {
+                Some(frames) => {
+                    Ended::of_bytecode(program, interpret::resume(program, &mut memory, budget, frames))
+                }
+                None => Ended::Stopped(RaiseKind::OutOfMemory, Vec::new()),
+            }
         }
         Err(stop) => panic!("the lowering of the program is wrong: {stop}"),
     }

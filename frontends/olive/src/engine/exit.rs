@@ -82,16 +82,17 @@ impl<H: interp::Host> Host for Memory<'_, H> {
     }
 }
 
-/// The frames of an exit, the innermost last. What the frame states do not say gets values that nobody should see.
+/// The frames of an exit, the innermost last; none if memory for the objects that were optimized away is used up. What the frame states do not
+/// say gets values that nobody should see.
 ///
 /// # Panics
 ///
-/// If the exit is not before an operation, or of a method that others of the IL call, or if memory is used up.
+/// If the exit is not before an operation, or of a method that others of the IL call.
 pub(super) fn frames<H: interp::Host>(
     program: &Program,
     exit: &Exit,
     memory: &mut Memory<'_, H>,
-) -> Vec<Frame> {
+) -> Option<Vec<Frame>> {
     assert!(exit.callers.is_empty(), "the frames of callers are not known");
     let modes = exit.frames.iter().map(|frame| frame.mode);
     let expected = std::iter::once(FrameMode::Reexecute).chain(std::iter::repeat(FrameMode::After));
@@ -99,26 +100,25 @@ pub(super) fn frames<H: interp::Host>(
         modes.zip(expected).all(|(own, expected)| own == expected),
         "guards stand before operations, callers at calls"
     );
-    let made = make(program, &exit.virtuals, memory);
+    let made = make(program, &exit.virtuals, memory)?;
     for monitor in exit.frames.iter().flat_map(|frame| &frame.monitors) {
         if let ExitValue::Virtual(id) = monitor {
             memory.lock(made[id]);
         }
     }
-    exit.frames.iter().rev().map(|own| frame(program, own, &made)).collect()
+    Some(exit.frames.iter().rev().map(|own| frame(program, own, &made)).collect())
 }
 
-/// Makes the objects that were optimized away: by id, where they are. They may hold each other.
+/// Makes the objects that were optimized away: by id, where they are; none if memory is used up. They may hold each other.
 fn make<H: interp::Host>(
     program: &Program,
     objects: &[ExitObject],
     memory: &mut Memory<'_, H>,
-) -> BTreeMap<u32, u64> {
+) -> Option<BTreeMap<u32, u64>> {
     let mut made = BTreeMap::new();
     for object in objects {
         let length = object.kind.element().map_or(0, |_| object.fields.len() as u32);
-        let address = memory.allocate(program, object.kind, length);
-        made.insert(object.id, address.expect("there is memory for what code would have made before"));
+        made.insert(object.id, memory.allocate(program, object.kind, length)?);
     }
     for object in objects {
         let places: Vec<(u64, il::Type)> = match object.kind {
@@ -141,7 +141,7 @@ fn make<H: interp::Host>(
             memory.write(made[&object.id], offset, ty, bits);
         }
     }
-    made
+    Some(made)
 }
 
 fn field_place(module: &Module, field: SymbolId) -> Option<(u64, il::Type)> {
