@@ -544,7 +544,8 @@ opcodes! {
     ClassOf "class_of" None [REF] => Outcome::Fixed(Type::Addr), ROOT | FUNCTION, NO_KINDS;
     /// The address of a class's description.
     ClassAddress "class_address" Class [] => Outcome::Fixed(Type::Addr), NONE, NO_KINDS;
-    /// Enters the monitor of an object, which must not be null.
+    /// Enters the monitor of an object, which must not be null. A method leaves each monitor as often as it enters it; passes rely on that at
+    /// calls.
     MonitorEnter "monitor_enter" None [REF] => Nothing, ROOT | YIELDS | SYNCHRONISES | FRAME, NO_KINDS;
     /// Leaves the monitor of an object; raises `monitor` if this thread does not own it.
     MonitorExit "monitor_exit" None [REF] => Nothing, ROOT | YIELDS | SYNCHRONISES | FRAME, KindSet::MONITOR;
