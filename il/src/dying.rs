@@ -10,7 +10,13 @@
 //! is computed from them. So no local, no memory, no frame state and no caller ever has one, and who moves or keeps values
 //! asks here instead of naming opcodes.
 //!
-//! *Cost.* One look at each node, where there are no such operations; two walks over all nodes where there are.
+//! *Cost.* One look at each node, where there are no such operations; two walks over all nodes where there are. Of few values it can be asked
+//! at the price of what they are computed from.
+
+use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
+
+use rustc_hash::FxHasher;
 
 use crate::entity::{Entity, EntityVec};
 use crate::method::{Method, Node};
@@ -28,6 +34,23 @@ pub struct Dying {
 /// Whether what is computed from a dying value dies with it.
 pub(crate) fn inherits(row: &Row) -> bool {
     !row.has(Properties::READS) && !row.has(Properties::CALLS)
+}
+
+/// Whether one of these values dies at the next yield point: as [`Dying`] says, but looking only at what they are computed from.
+pub(crate) fn any_dies(method: &Method<'_>, values: &[Node]) -> bool {
+    let mut seen: HashSet<Node, BuildHasherDefault<FxHasher>> = HashSet::default();
+    let mut pending = values.to_vec();
+    while let Some(node) = pending.pop() {
+        let opcode = method.opcode(node);
+        if !inherits(opcode.row()) || !seen.insert(node) {
+            continue;
+        }
+        if opcode.has(Properties::DIES_AT_YIELD) {
+            return true;
+        }
+        pending.extend(method.operands(node));
+    }
+    false
 }
 
 impl Dying {
@@ -59,5 +82,40 @@ impl Dying {
     /// Whether a value dies at the next yield point.
     pub fn has(&self, node: Node) -> bool {
         self.dies.get(node).copied().unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bumpalo::Bump;
+
+    use super::*;
+    use crate::text;
+
+    #[test]
+    fn looking_down_from_a_value_finds_what_looking_at_all_does() {
+        let arena = Bump::new();
+        let source = "symbol @ints region
+        native @length (addr) -> (i64)
+        method @f ($n: i32) -> (i64) {
+        b0:
+          %n = entry.i32 $n
+          %a = newarray i32, %n
+          %p = ref_address %a
+          %twelve = const.i64 12
+          %q = addr_add %p, %twelve
+          %x = load.i64 @ints [%q]
+          %length = call_native @length(%q)
+          %sum = add.i64 %x, %length
+          return %sum
+        }";
+        let method = text::parse(source, &arena).expect("the test's source is text").bodies.remove(0).method;
+        let dying = Dying::compute(&method);
+        for node in method.nodes() {
+            assert_eq!(any_dies(&method, &[node]), dying.has(node), "{node}");
+        }
+        assert_eq!(method.nodes().filter(|node| dying.has(*node)).count(), 2);
+        let all: Vec<Node> = method.nodes().collect();
+        assert!(any_dies(&method, &all) && !any_dies(&method, &[]));
     }
 }

@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 
 use super::lists::Source;
 use super::split::{Crossing, Map, set_carriers, split};
-use crate::dying::Dying;
+use crate::dying::any_dies;
 use crate::entity::{Entity, EntityVec};
 use crate::method::*;
 use crate::module::{Module, Signature};
@@ -171,8 +171,7 @@ pub(super) fn check(
     if callee.nodes().any(is_large) {
         return Err(NotInlined::LargeFrame);
     }
-    let dying = Dying::compute(method);
-    if method.value_operands(call).iter().any(|arg| dying.has(*arg)) {
+    if any_dies(method, method.value_operands(call)) {
         return Err(NotInlined::DyingArgument);
     }
     Ok(())
