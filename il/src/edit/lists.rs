@@ -1,6 +1,6 @@
 //! Putting edits into the lists of the method that is about to be copied.
 
-use super::split::Map;
+use super::split::{Map, Set};
 use super::{Edits, Point};
 use crate::entity::{Entity, EntityVec};
 use crate::method::{Block, Method, Node, Root, SourcePos};
@@ -11,7 +11,7 @@ pub(super) struct Source {
     /// How many of the method's first nodes do not fold as they are.
     folded: usize,
     /// Of these, those that have other operands now.
-    refolded: Map<Node, ()>,
+    refolded: Set<Node>,
     /// By node: what stands for it; empty if nothing is replaced.
     replaced: EntityVec<Node, Option<Node>>,
     /// By head that a split made: nodes of what is before it, and the `entry` that has the value there.
@@ -28,12 +28,12 @@ impl Source {
 
     /// A node gets other operands.
     pub(super) fn refold(&mut self, node: Node) {
-        self.refolded.insert(node, ());
+        self.refolded.insert(node);
     }
 
     /// Whether a node does not fold as long as it has the copies of its operands.
     pub(super) fn is_folded(&self, node: Node) -> bool {
-        node.index() < self.folded && (self.refolded.is_empty() || !self.refolded.contains_key(&node))
+        node.index() < self.folded && (self.refolded.is_empty() || !self.refolded.contains(&node))
     }
 
     /// What stands for a node after all replacements.

@@ -14,7 +14,7 @@
 //! [dies](crate::Dying) at the next yield point, because no local may hold it. Each node that goes through a local has
 //! one, however often its block is cut.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
 use rustc_hash::FxHasher;
@@ -29,6 +29,9 @@ use crate::types::Type;
 
 /// A map without an order that anybody sees.
 pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<FxHasher>>;
+
+/// A set, likewise.
+pub(super) type Set<K> = HashSet<K, BuildHasherDefault<FxHasher>>;
 
 /// The local through which a node goes.
 #[derive(Clone, Copy)]
