@@ -53,8 +53,11 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let numbers = cx.get::<Option<ValueNumbers>>(method);
     let Some(numbers) = &*numbers else { return Changed::No };
     let cfg = cx.cfg(method);
-    let Some(monitors) = Monitors::find(method, &cfg, numbers) else { return Changed::No };
-    cx.spend(method.node_count() as u64);
+    let Some(monitors) = Monitors::find(method, cx, &cfg, numbers) else { return Changed::No };
+    let work = (method.node_count() + cfg.block_count() * monitors.objects.len()) as u64;
+    if !cx.spend(work) {
+        return Changed::No;
+    }
     let counts = match Counts::compute(cx.module(), method, &cfg, &monitors) {
         Ok(counts) => counts,
         Err((block, node)) => {
@@ -123,7 +126,7 @@ struct Monitors {
 
 impl Monitors {
     /// None if there is nothing to be done, or too much.
-    fn find(method: &Method<'_>, cfg: &Cfg, numbers: &ValueNumbers) -> Option<Monitors> {
+    fn find(method: &Method<'_>, cx: &mut PassCx<'_>, cfg: &Cfg, numbers: &ValueNumbers) -> Option<Monitors> {
         let mut monitors = Monitors {
             objects: Vec::new(),
             operations: Vec::new(),
@@ -138,6 +141,12 @@ impl Monitors {
                 };
                 let number = numbers.raw(numbers.number(method.operands(root.node)[0])?);
                 let known = monitors.objects.iter().position(|object| *object == number);
+                if known.is_none() && monitors.objects.len() == MAX_OBJECTS {
+                    cx.missed((*block, root.node), || {
+                        format!("of methods that enter monitors of more than {MAX_OBJECTS} objects, all stay")
+                    });
+                    return None;
+                }
                 let object = known.unwrap_or_else(|| {
                     monitors.objects.push(number);
                     monitors.objects.len() - 1
@@ -147,7 +156,7 @@ impl Monitors {
             }
         }
         let enters = monitors.operations.iter().filter(|operation| operation.enters).count();
-        (enters > monitors.objects.len() && monitors.objects.len() <= MAX_OBJECTS).then_some(monitors)
+        (enters > monitors.objects.len()).then_some(monitors)
     }
 
     fn of(&self, node: Node) -> Option<&Operation> {
@@ -283,4 +292,44 @@ fn between(module: &Module, method: &Method<'_>, cfg: &Cfg, monitors: &Monitors)
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use dagwood_il::{Bump, text};
+
+    use super::*;
+    use crate::{Options, Remarks, Report, Request, Strategy, optimize};
+
+    /// What is said of a method that enters the monitors of so many objects twice.
+    fn report(objects: usize, budget: Option<u64>) -> Report {
+        let mut source = String::from("class @Box size 32\nmethod @f () -> () {\nb0:\n");
+        for object in 0..objects {
+            let of = |what: &str| format!("  monitor_{what} %p{object}\n");
+            let (enter, exit) = (of("enter").repeat(2), of("exit").repeat(2));
+            writeln!(source, "  %p{object} = new @Box\n{enter}{exit}").expect("a string takes all");
+        }
+        source.push_str("  return\n}\n");
+        let arena = Bump::new();
+        let mut parsed = text::parse(&source, &arena).expect("valid");
+        let strategy = Strategy::of_passes(&[PASS]);
+        let options = Options { budget, remarks: Remarks::On, ..Options::default() };
+        let request = Request::new(&parsed.module, &strategy, &options);
+        optimize(&request, &mut parsed.bodies[0].method, &mut ()).expect("nothing goes wrong")
+    }
+
+    #[test]
+    fn of_too_many_objects_it_is_said_that_they_are_too_many() {
+        assert_eq!(report(MAX_OBJECTS, None).rewrites, MAX_OBJECTS as u64);
+        let over = report(MAX_OBJECTS + 1, None);
+        assert_eq!(over.rewrites, 0);
+        assert!(over.remarks[0].text.contains("more than 64 objects"), "{:?}", over.remarks);
+    }
+
+    #[test]
+    fn nothing_is_counted_that_there_is_no_time_for() {
+        assert_eq!(report(MAX_OBJECTS, Some(100)).rewrites, 0);
+    }
 }
