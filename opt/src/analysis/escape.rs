@@ -97,6 +97,8 @@ pub enum Place {
     Root(Block, Node),
     /// Where paths meet.
     Head(Block),
+    /// Perhaps nowhere: it was not followed to the end.
+    Unknown,
 }
 
 /// Where an object comes from.
@@ -159,7 +161,7 @@ impl Escapes {
         }
         let is_done = Walk::new(module, method, cfg, liveness, &mut escapes).run(spend);
         if !is_done {
-            let (at, why) = (Place::Head(Block::new(0)), "there was no time to follow it");
+            let (at, why) = (Place::Unknown, "there was no time to follow it");
             for object in escapes.objects.keys() {
                 escapes.objects[object].escape.get_or_insert(Escape { at, why });
             }
@@ -192,13 +194,16 @@ impl Escapes {
     }
 
     /// The object that a root makes, if it could be looked at.
-    pub fn made_by(&self, root: Node) -> Option<Object> {
+    pub fn made_by(&self, method: &Method<'_>, root: Node) -> Option<Object> {
+        if !method.opcode(root).has(Properties::ALLOCATES) {
+            return None;
+        }
         let is_made = |data: &ObjectData| matches!(data.origin, Origin::Made(_, node) if node == root);
         self.objects.iter().find(|(_, data)| is_made(data)).map(|(object, _)| object)
     }
 
-    /// The comparisons of references in the extended block with this head.
-    pub fn comparisons(&self, head: Block) -> &[Node] {
+    /// What floats in the extended block with this head and takes references, but for frame states: comparisons, selects, and others.
+    pub fn users(&self, head: Block) -> &[Node] {
         &self.users[head]
     }
 

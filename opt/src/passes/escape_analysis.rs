@@ -100,6 +100,7 @@ fn say_what_escapes(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes)
                 format!("the object escapes: {}, {node} in {to}{rarely}", escape.why)
             }
             Place::Head(block) => format!("the object escapes: {}, at {block}", escape.why),
+            Place::Unknown => format!("the object is made: {}", escape.why),
         });
     }
 }
@@ -218,7 +219,8 @@ impl Replacement<'_> {
         }
         let mut pending = vec![(head, scene)];
         while let Some((block, mut scene)) = pending.pop() {
-            cx.spend(method.roots(block).len() as u64);
+            // Whether there is time left does not matter any more: objects that are half gone would be wrong.
+            cx.spend((method.roots(block).len() + scene.fields.len()) as u64);
             for (position, root) in (0..).zip(method.roots(block)) {
                 self.root(method, cx, Point { block, position }, root.node, &mut scene);
             }
@@ -230,7 +232,7 @@ impl Replacement<'_> {
                 }
             }
         }
-        for node in escapes.comparisons(head) {
+        for node in escapes.users(head) {
             self.compare(method, *node);
         }
     }
@@ -278,7 +280,7 @@ impl Replacement<'_> {
             }
             return;
         }
-        if let Some(object) = self.escapes.made_by(node).filter(|object| self.replaced[*object]) {
+        if let Some(object) = self.escapes.made_by(method, node).filter(|object| self.replaced[*object]) {
             self.make(method, at, object, scene);
             return self.edits.remove(node);
         }
@@ -378,5 +380,31 @@ impl Replacement<'_> {
         let bits = u64::from((left == right) == if_equal);
         let constant = method.add_node(Opcode::Const, method.ty(node), &[], Payload::Const(bits));
         self.edits.replace(node, constant);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwood_il::{Bump, text};
+
+    use super::*;
+    use crate::{Options, Remarks, Request, Strategy, optimize};
+
+    #[test]
+    fn what_there_is_no_time_for_escapes_nowhere_and_is_made() {
+        let source = "class @Box size 32\nsymbol @value field @Box 16 i32\nmethod @f ($x: i32) -> (i32) {\nb0:\n  %x = entry.i32 $x\n  \
+                      %p = new @Box\n  store @value [%p + 16], %x\n  %y = load.i32 @value [%p + 16]\n  return %y\n}\n";
+        let said = |budget: Option<u64>| {
+            let arena = Bump::new();
+            let mut parsed = text::parse(source, &arena).expect("valid");
+            let strategy = Strategy::of_passes(&[PASS]);
+            let options = Options { budget, remarks: Remarks::On, ..Options::default() };
+            let request = Request::new(&parsed.module, &strategy, &options);
+            let report =
+                optimize(&request, &mut parsed.bodies[0].method, &mut ()).expect("nothing goes wrong");
+            report.remarks.first().expect("there is a remark").text.clone()
+        };
+        assert_eq!(said(Some(4)), "the object is made: there was no time to follow it");
+        assert_eq!(said(None), "nobody else sees the object: its fields are values");
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Walk<'w, 'a> {
     /// Where this walk has met objects that could be merged.
     wanted: Vec<(Block, Local, Shape)>,
     is_pending: EntityVec<Block, bool>,
+    /// What looking for objects that escape has cost since the last extended block.
+    work: u64,
 }
 
 impl<'w, 'a> Walk<'w, 'a> {
@@ -83,6 +85,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             merged: BTreeMap::new(),
             wanted: Vec::new(),
             is_pending: EntityVec::filled(false, method.block_count()),
+            work: 0,
         }
     }
 
@@ -164,7 +167,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             let node = self.escapes.users[head][index];
             self.floating(head, node);
         }
-        work
+        work + std::mem::take(&mut self.work)
     }
 
     fn block(&mut self, block: Block, head: Block, state: &mut State) -> u64 {
@@ -195,9 +198,7 @@ impl<'w, 'a> Walk<'w, 'a> {
         if let Some((local, value)) = set(self.method, node) {
             return state.set(local, self.object(value));
         }
-        if self.method.opcode(node).has(Properties::ALLOCATES) {
-            self.allocate(node, head, state);
-        }
+        self.allocate(node, head, state);
         for found in self.escapes.uses(self.module, self.method, node) {
             match found {
                 Use::Is(object) => self.escapes.leads[node] = Some(object),
@@ -218,9 +219,8 @@ impl<'w, 'a> Walk<'w, 'a> {
     }
 
     fn allocate(&mut self, node: Node, head: Block, state: &mut State) {
-        let Some(object) = self.escapes.made_by(node).filter(|object| self.escapes.is_kept(*object)) else {
-            return;
-        };
+        let made = self.escapes.made_by(self.method, node);
+        let Some(object) = made.filter(|object| self.escapes.is_kept(*object)) else { return };
         // Control gets here for the first time without one, so where it comes around with one, two states have met.
         let is_alone = |state: &State| !state.mentions(object);
         debug_assert!(self.escapes.heads[head].as_ref().is_none_or(is_alone), "one object at most is in use");
@@ -334,6 +334,7 @@ impl<'w, 'a> Walk<'w, 'a> {
                 continue;
             }
             data.escape = Some(Escape { at, why });
+            self.work += (self.cfg.order().len() + self.escapes.arrivals.len()) as u64;
             if let Origin::Made(block, _) = data.origin {
                 self.is_pending[self.method.head(block)] = true;
             }
