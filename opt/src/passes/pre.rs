@@ -171,3 +171,49 @@ fn point(block: Block, position: u32) -> Point {
 
 /// A table by block.
 type ByBlock<T> = EntityVec<Block, T>;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use dagwood_il::{Bump, text};
+
+    use super::*;
+    use crate::analysis::available::MAX_EXPRESSIONS;
+    use crate::{Options, Remarks, Request, Strategy, optimize};
+
+    /// What is said of a method that loads so much before and behind a join.
+    fn said(loads: usize) -> Vec<String> {
+        let loaded = |name: &str| {
+            (0..loads).fold(String::new(), |mut text, load| {
+                writeln!(text, "  %{name}{load} = load.i32 @mem [%{name} + {}]", 4 * load)
+                    .expect("a string takes all");
+                text
+            })
+        };
+        let source = format!(
+            "symbol @mem region\nmethod @f ($a: addr, $c: i32) -> () {{\nb0:\n  %a = entry.addr $a\n  %c = entry.i32 $c\n  br %c, b1, b2\n\
+             b1 extends b0:\n{}  goto b3\nb2 extends b0:\n  goto b3\nb3:\n  %b = entry.addr $a\n{}  return\n}}\n",
+            loaded("a"),
+            loaded("b"),
+        );
+        let arena = Bump::new();
+        let mut parsed = text::parse(&source, &arena).expect("valid");
+        let strategy = Strategy::of_passes(&[PASS]);
+        let options = Options { remarks: Remarks::On, ..Options::default() };
+        let request = Request::new(&parsed.module, &strategy, &options);
+        let report = optimize(&request, &mut parsed.bodies[0].method, &mut ()).expect("nothing goes wrong");
+        report
+            .remarks
+            .into_iter()
+            .map(|remark| remark.text)
+            .filter(|text| text.contains("too many"))
+            .collect()
+    }
+
+    #[test]
+    fn of_too_many_expressions_it_is_said_which_are_not_looked_at() {
+        assert!(said(MAX_EXPRESSIONS).is_empty());
+        assert!(said(MAX_EXPRESSIONS + 3)[0].contains("nor 2 in no deeper loops"));
+    }
+}

@@ -117,6 +117,12 @@ impl Expressions {
         let mut list = finder.list;
         list.retain(|expression| expression.is_worth_it && !expression.computed.is_empty());
         list.sort_by_key(|expression| std::cmp::Reverse(expression.depth));
+        if let Some(first) = list.get(MAX_EXPRESSIONS) {
+            let (at, others) = (first.computed[0], list.len() - MAX_EXPRESSIONS - 1);
+            cx.missed((at.point.block, at.node), || {
+                format!("there are too many expressions: this one is not looked at, nor {others} in no deeper loops")
+            });
+        }
         list.truncate(MAX_EXPRESSIONS);
         if list.is_empty() {
             return None;
