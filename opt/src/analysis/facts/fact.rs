@@ -96,7 +96,7 @@ impl Fact {
             return any;
         }
         // Where no bit is known from the lowest on, bounds are all there is to carry over.
-        let common = !u64::MAX.checked_shr((min ^ max).leading_zeros()).unwrap_or(0);
+        let common = common_bits(min, max);
         let (mut smin, mut smax) = (any.smin, any.smax);
         if min > any.smax as u64 || max <= any.smax as u64 {
             (smin, smax) = (sign_extended(ty, min), sign_extended(ty, max));
@@ -340,7 +340,7 @@ impl Fact {
                 self.smax = self.smax.min(sign_extended(self.ty, self.umax));
             }
         }
-        let common = !(u64::MAX.checked_shr((self.umin ^ self.umax).leading_zeros()).unwrap_or(0));
+        let common = common_bits(self.umin, self.umax);
         self.ones |= self.umin & common;
         self.zeros |= !self.umin & common;
         (self.umin <= self.umax && self.smin <= self.smax).then_some(self)
@@ -390,7 +390,7 @@ impl Fact {
                 self.smin = self.smin.max(sign_extended(self.ty, self.umin));
                 self.smax = self.smax.min(sign_extended(self.ty, self.umax));
             }
-            let common = !(u64::MAX.checked_shr((self.umin ^ self.umax).leading_zeros()).unwrap_or(0));
+            let common = common_bits(self.umin, self.umax);
             self.ones |= self.umin & common;
             self.zeros |= !self.umin & common;
             if self.smin > self.smax || self.zeros & self.ones != 0 {
@@ -402,6 +402,11 @@ impl Fact {
         }
         Some(self)
     }
+}
+
+/// The highest bits, down to the first that two numbers do not have in common: all between them have these.
+fn common_bits(min: u64, max: u64) -> u64 {
+    !u64::MAX.checked_shr((min ^ max).leading_zeros()).unwrap_or(0)
 }
 
 /// The next of few numbers at which rising bounds rest: what integers of 32 and 64 bits hold.

@@ -34,6 +34,7 @@ use super::walk::{State, Visitor, walk};
 pub const MAX_CHANGES: u32 = 16;
 /// After how many changes of a head facts widen.
 const PATIENCE: u32 = 2;
+
 /// What else is known of a method's graph.
 pub(super) struct Graph<'g> {
     pub(super) cfg: &'g Cfg,
@@ -68,7 +69,8 @@ impl Heads {
         if heads(method, cfg).any(|head| is_entered_again(cfg, head)) {
             let counters = Counters::compute(method, graph);
             let mut returned: States = EntityVec::filled(None, method.block_count());
-            for _ in 0..if has_widened { 2 } else { 1 } {
+            let sweeps = if has_widened { 2 } else { 1 };
+            for _ in 0..sweeps {
                 (states, returned) = sweep(known, &mut sends, cfg, |head, arrived| {
                     let first = counters.is_header(head).then(|| arrived.clone());
                     let is_met_again = first.is_some() || returned[head].is_some();

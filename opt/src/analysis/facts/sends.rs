@@ -18,13 +18,14 @@
 use std::ops::Range;
 
 use dagwood_il::entity::EntityVec;
-use dagwood_il::{Block, Cfg, Liveness, Local, Method, Node, Opcode, Payload};
+use dagwood_il::{Block, Cfg, Liveness, Local, Method, Node, Payload};
 
 use super::fact::Fact;
 use super::known::Known;
 use super::relations::Reading;
 use super::shape::{Lists, Shape};
 use super::walk::{LocalBound, State, Visitor, walk};
+use crate::analysis::live_locals::set;
 
 /// How many bounds are kept for a head.
 pub const MAX_BOUNDS: usize = 16;
@@ -266,13 +267,11 @@ impl Visitor for Recorder<'_, '_> {
 
     fn root(&mut self, known: &mut Known<'_, '_>, _: Block, _: u32, root: Node) {
         let (method, sent) = (self.method, &mut self.sent);
-        let (Opcode::Set, Payload::Local(local)) = (method.opcode(root), method.payload(root)) else {
-            return;
-        };
+        let Some((local, value)) = set(method, root) else { return };
         for arrival in &sent.arrivals[self.handled..] {
             let facts = &mut sent.facts[arrival.facts.clone()];
             if let Ok(index) = facts.binary_search_by_key(&local, |(local, _)| *local) {
-                facts[index].1 = facts[index].1.join(known.fact(method.operands(root)[0]));
+                facts[index].1 = facts[index].1.join(known.fact(value));
             }
         }
     }
