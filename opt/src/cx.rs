@@ -106,7 +106,9 @@ impl<'c> PassCx<'c> {
 
     /// A callee's body, in `arena`; none if it may not be looked at. The world is asked first.
     pub fn callee<'a>(&self, callee: MethodId, arena: &'a Bump) -> Option<Method<'a>> {
-        self.world().body(callee).value?;
+        if !self.may_look_at(callee) {
+            return None;
+        }
         self.request.callees.body(callee, arena)
     }
 

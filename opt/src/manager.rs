@@ -367,11 +367,14 @@ impl Manager<'_> {
     /// Why what is wanted of a pass is not done; none if it is.
     fn objection(&self, pass: &str, wanted: &Wanted) -> Option<Skip> {
         let (cost, worth) = (wanted.cost, wanted.gain.worth(self.request.strategy));
-        match () {
-            () if !self.has_changed_since(pass) => Some(Skip::NothingChanged),
-            () if worth < cost => Some(Skip::DoesNotPay { cost, worth }),
-            () if cost > self.left() => Some(Skip::Budget),
-            () => None,
+        if !self.has_changed_since(pass) {
+            Some(Skip::NothingChanged)
+        } else if worth < cost {
+            Some(Skip::DoesNotPay { cost, worth })
+        } else if cost > self.left() {
+            Some(Skip::Budget)
+        } else {
+            None
         }
     }
 
