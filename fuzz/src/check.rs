@@ -37,7 +37,7 @@ use dagwood_runtime::thread::{self, Thread};
 use dagwood_runtime::{Bodies as Sources, EvictError};
 
 use crate::choices::{Choices, bytes_of_seed};
-use crate::generate::{MEMORY_BYTES, Mixed, Program, mix};
+use crate::generate::{MEMORY_BYTES, Program, Refused, mix};
 use crate::reshape::reshape;
 
 /// Roots that an interpretation may execute. Loops are bounded, but their nesting multiplies.
@@ -290,7 +290,7 @@ pub(crate) fn interpret_bodies(
     host.native(program.pass, |_, _, args| Ok(Values::from_slice(args)));
     host.native(program.native, |_, _, args| match mix(args[0].low() as u32, args[1].low()) {
         Ok(mixed) => Ok(Values::from_slice(&[Value::i64(mixed as i64)])),
-        Err(Mixed) => Err(Raised::guest(0)),
+        Err(Refused) => Err(Raised::guest(0)),
     });
     let limits = Limits { fuel: FUEL, ..Limits::default() };
     let program = Bodies { module: &program.module, bodies: &lookup };
@@ -335,7 +335,7 @@ pub(crate) fn run_native(
     natives.register(program.pass, |_, args| Ok(args.to_vec()));
     natives.register(program.native, |_, args| match mix(args[0].low() as u32, args[1].low()) {
         Ok(mixed) => Ok(vec![Value::i64(mixed as i64)]),
-        Err(Mixed) => Err(Raise::guest(0)),
+        Err(Refused) => Err(Raise::guest(0)),
     });
     let fails = |error: String| format!("{evictions:?}: {error}");
     let mut outcomes = vec![run(&jit, program, args, &natives, &mut memory).map_err(fails)?];

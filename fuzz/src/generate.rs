@@ -67,14 +67,14 @@ pub struct Program {
     seeds: Vec<Vec<u8>>,
 }
 
-/// The native function of a program raises `guest`, of no object: of a number, which leads to none, it must not where there are objects.
+/// What [`mix`] raises in place of a number: `guest`, of no object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mixed;
+pub struct Refused;
 
 /// What the native function of a program does, for both engines: mixes, or raises.
-pub fn mix(left: u32, right: u64) -> Result<u64, Mixed> {
+pub fn mix(left: u32, right: u64) -> Result<u64, Refused> {
     let mixed = (u64::from(left).wrapping_mul(0x9e37_79b9) ^ right).rotate_left(17);
-    if mixed % 7 == 3 { Err(Mixed) } else { Ok(mixed) }
+    if mixed % 7 == 3 { Err(Refused) } else { Ok(mixed) }
 }
 
 impl Program {

@@ -15,7 +15,7 @@ mod reshape;
 pub use check::{Checked, Difference, Outcome, check};
 pub use choices::{Choices, bytes_of_seed};
 pub use clock::seeds;
-pub use generate::{MEMORY_BYTES, Mixed, Program, mix};
+pub use generate::{MEMORY_BYTES, Program, Refused, mix};
 pub use mutate::{mutate, mutate_words};
 pub use olive::olive_program;
 pub use optimize::{Plan, Printed, check_passes, check_plan, optimized, optimized_by};
