@@ -191,7 +191,7 @@ impl Counts {
         if let Some(entry) = cfg.order().first() {
             at[*entry] = Some(vec![0; monitors.objects.len()]);
         }
-        // A block comes after one of its predecessors, so one walk gives each a count, and holds it against all others.
+        // One walk gives each block the count of the first that leads to it, and holds that against all others.
         for block in cfg.order() {
             let Some(mut held) = at[*block].clone() else { continue };
             for root in method.roots(*block) {
@@ -206,7 +206,12 @@ impl Counts {
                         EdgeKind::Exception(kinds) => !kinds.intersection(raised).is_empty(),
                         _ => method.opcode(node).has(Properties::TERMINATES),
                     };
-                    if is_there && *at[edge.block].get_or_insert_with(|| held.clone()) != held {
+                    if !is_there {
+                        continue;
+                    }
+                    // Passed without a count: all that leads to it from before it are raises of monitors.
+                    let is_late = at[edge.block].is_none() && cfg.rank(edge.block) <= cfg.rank(*block);
+                    if is_late || *at[edge.block].get_or_insert_with(|| held.clone()) != held {
                         return Err((*block, node));
                     }
                 }

@@ -72,6 +72,9 @@ impl Heads {
             let sweeps = if has_widened { 2 } else { 1 };
             for _ in 0..sweeps {
                 (states, returned) = sweep(known, &mut sends, cfg, |head, arrived| {
+                    let Some(arrived) = arrived else {
+                        return states[head].clone().filter(|_| is_entered_from_behind(graph, head));
+                    };
                     let first = counters.is_header(head).then(|| arrived.clone());
                     let is_met_again = first.is_some() || returned[head].is_some();
                     let mut state = match (&states[head], &returned[head]) {
@@ -82,7 +85,7 @@ impl Heads {
                     if let Some(first) = first {
                         counters.improve(method, head, &first, &mut state);
                     }
-                    state
+                    Some(state)
                 });
             }
         }
@@ -214,20 +217,27 @@ fn is_entered_again(cfg: &Cfg, head: Block) -> bool {
     cfg.predecessors(head).iter().any(|edge| cfg.rank(edge.block) >= cfg.rank(head))
 }
 
-/// Goes by each extended block once, in their order, with what `state` says of its head, given what has arrived by then. If that is true
-/// of each head, so is what arrives. What was said, and what came back by edges that lead back.
+/// Whether an edge leads back to a head from where control may be without having come by it: a loop has another entry.
+fn is_entered_from_behind(graph: &Graph<'_>, head: Block) -> bool {
+    let is_behind =
+        |from: Block| graph.cfg.rank(from) >= graph.cfg.rank(head) && !graph.dominators.dominates(head, from);
+    graph.cfg.predecessors(head).iter().any(|edge| is_behind(edge.block))
+}
+
+/// Goes by each extended block once, in their order, with what `state` says of its head, given what has arrived by then, if anything has.
+/// If that is true of each head, so is what arrives. What was said, and what came back by edges that lead back.
 fn sweep(
     known: &mut Known<'_, '_>,
     sends: &mut Sends<'_, '_>,
     cfg: &Cfg,
-    state: impl Fn(Block, State) -> State,
+    state: impl Fn(Block, Option<State>) -> Option<State>,
 ) -> (States, States) {
     let method = known.method();
     let mut arrived = at_entry(cfg, method);
     let mut used: States = EntityVec::filled(None, method.block_count());
     let mut returned: States = EntityVec::filled(None, method.block_count());
     for head in heads(method, cfg) {
-        let Some(state) = arrived[head].take().map(|arrived| state(head, arrived)) else { continue };
+        let Some(state) = state(head, arrived[head].take()) else { continue };
         sends.along(known, head, &state);
         for arrival in &sends.last(head).arrivals {
             let states = if is_back(cfg, arrival) { &mut returned } else { &mut arrived };

@@ -35,7 +35,12 @@ pub(super) fn find(method: &Method<'_>, cx: &mut PassCx<'_>) -> Vec<Found> {
         } else {
             Vec::new()
         };
-        if !checks.is_empty() {
+        // Whoever comes back from a handler would come in without having passed the check.
+        let is_caught_within =
+            method.handlers(header).iter().any(|handler| loops.contains(id, handler.block));
+        if let Some(check) = checks.first().filter(|_| is_caught_within) {
+            cx.missed((header, check.node), || "what it raises may be caught in the loop".into());
+        } else if !checks.is_empty() {
             let from =
                 edges.iter().map(|edge| edge.block).filter(|from| !loops.contains(id, *from)).collect();
             found.push(Found { header, checks, from });
