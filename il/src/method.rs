@@ -14,6 +14,8 @@
 //!
 //! What a well-formed method is, the verifier says; this module only keeps indexes valid.
 
+use std::collections::BTreeSet;
+
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
@@ -560,9 +562,15 @@ impl<'a> Method<'a> {
         VirtualInfo::new(self.virtuals.len() - 1)
     }
 
-    /// A number that no virtual object has, nor one above it.
-    pub fn next_virtual_id(&self) -> u32 {
-        self.virtuals.iter().map(|data| data.id.saturating_add(1)).max().unwrap_or(0)
+    /// The numbers of virtual objects.
+    pub(crate) fn virtual_ids(&self) -> BTreeSet<u32> {
+        self.virtuals.iter().map(|data| data.id).collect()
+    }
+
+    /// The numbers that no virtual object has, from the least up: there are more than a method has nodes.
+    pub fn free_virtual_ids(&self) -> impl Iterator<Item = u32> + use<> {
+        let taken = self.virtual_ids();
+        (0..=u32::MAX).filter(move |id| !taken.contains(id))
     }
 
     /// What a guard stands on.

@@ -110,7 +110,7 @@ pub(super) fn import(
         blocks.push(method.add_block(None, None));
     }
     let tail = method.add_block(None, None);
-    let virtuals = method.next_virtual_id();
+    let virtuals = callee.virtual_ids().into_iter().zip(method.free_virtual_ids()).collect();
     let mut import = Import {
         method,
         callee,
@@ -190,8 +190,8 @@ struct Import<'c, 'a, 'b> {
     slots: EntityVec<Slot, Slot>,
     nodes: EntityVec<Node, Option<Node>>,
     handlers: Map<HandlerList, HandlerList>,
-    /// Where the ids of its virtual objects begin.
-    virtuals: u32,
+    /// By number of a virtual object: its number here.
+    virtuals: Map<u32, u32>,
 }
 
 impl Import<'_, '_, '_> {
@@ -278,7 +278,7 @@ impl Import<'_, '_, '_> {
             Payload::Frame(info) => Payload::Frame(self.method.add_frame(callee.frame(info))),
             Payload::Virtual(info) => {
                 let data = callee.virtual_object(info);
-                let id = self.virtuals.saturating_add(data.id);
+                let id = self.virtuals[&data.id];
                 Payload::Virtual(self.method.add_virtual(VirtualData { id, ..data }))
             }
             Payload::Goto(to) => Payload::Goto(self.blocks[to]),

@@ -26,9 +26,10 @@
 //!
 //! # Cost
 //!
-//! Linear in roots, and in what frame states show of objects; besides the analysis.
+//! Linear in roots, and in what frame states show of objects, which is limited ([`Groups`]); besides the analysis.
 
 mod frames;
+mod groups;
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,7 @@ use crate::pass::{Changed, Pass};
 use crate::passes::value_propagation;
 use crate::region::Region;
 use frames::Frames;
+use groups::Groups;
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -68,7 +70,7 @@ fn run(method: &mut Method<'_>, cx: &mut PassCx<'_>) -> Changed {
     let mut replacement = Replacement {
         escapes,
         locals: locals(method, escapes, &replaced),
-        frames: Frames::new(method.next_virtual_id()),
+        frames: Frames::new(method, escapes.objects().count()),
         replaced,
         edits: Edits::new(),
         blocks: Vec::new(),
@@ -107,47 +109,27 @@ fn say_what_escapes(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes)
 
 /// Asks for each object that does not escape, together with those that it may hold or be held by.
 fn choose(method: &Method<'_>, cx: &mut PassCx<'_>, escapes: &Escapes) -> EntityVec<Object, bool> {
-    let module = cx.module();
-    // By allocation: another one of its group, or itself.
-    let mut group: EntityVec<Object, Object> = EntityVec::new();
-    for (object, _) in escapes.objects() {
-        group.push(object);
-    }
-    let first = |group: &EntityVec<Object, Object>, mut object: Object| {
-        while group[object] != object {
-            object = group[object];
-        }
-        object
-    };
     cx.spend(method.node_count() as u64);
-    let mut pairs: Vec<(Object, Object)> = escapes.merged().collect();
-    for root in method.blocks().flat_map(|block| method.roots(block)) {
-        for found in escapes.uses(module, method, root.node) {
-            let (Use::Is(holder) | Use::Store(holder, ..)) = found else { continue };
-            let held = method.value_operands(root.node).iter().filter_map(|node| escapes.object(*node));
-            pairs.extend(held.map(|held| (holder, held)));
-        }
-    }
-    for (left, right) in pairs {
-        let (left, right) = (first(&group, left), first(&group, right));
-        group[left.max(right)] = left.min(right);
-    }
-    let mut replaced = EntityVec::filled(false, group.len());
+    let groups = Groups::find(cx.module(), method, escapes);
+    let shown_too_often = groups.shown_too_often(method, escapes, &mut |work| cx.spend(work));
+    let mut replaced = EntityVec::filled(false, escapes.objects().count());
     // Objects that merge others come after these.
     for (object, data) in escapes.objects().filter(|(_, data)| data.escape.is_none()) {
-        let leader = first(&group, object);
+        let first = groups.first(object);
         replaced[object] = match data.origin {
-            Origin::Made(block, node) if leader == object => cx.allows((block, node), || {
-                let is_made = |other: &Object| matches!(escapes.data(*other).origin, Origin::Made(..));
-                let others = group.keys().filter(|other| is_made(other) && first(&group, *other) == object);
-                match others.count() - 1 {
+            Origin::Made(block, node) if first == object && shown_too_often.contains(&object) => {
+                cx.missed((block, node), || "frame states would show too often what the object has".into());
+                false
+            }
+            Origin::Made(block, node) if first == object => {
+                cx.allows((block, node), || match groups.made(escapes, object) - 1 {
                     0 => "nobody else sees the object: its fields are values".into(),
                     more => format!(
                         "nobody else sees the object, nor {more} more that it holds or meets: all are values"
                     ),
-                }
-            }),
-            _ => leader != object && replaced[leader],
+                })
+            }
+            _ => first != object && replaced[first],
         };
     }
     replaced
@@ -390,21 +372,45 @@ mod tests {
     use super::*;
     use crate::{Options, Remarks, Request, Strategy, optimize};
 
+    /// What is said of the first object that a method makes.
+    fn said(source: &str, budget: Option<u64>) -> String {
+        let arena = Bump::new();
+        let mut parsed = text::parse(source, &arena).expect("valid");
+        let strategy = Strategy::of_passes(&[PASS]);
+        let options = Options { budget, remarks: Remarks::On, ..Options::default() };
+        let request = Request::new(&parsed.module, &strategy, &options);
+        let report = optimize(&request, &mut parsed.bodies[0].method, &mut ()).expect("nothing goes wrong");
+        report.remarks.first().expect("there is a remark").text.clone()
+    }
+
     #[test]
     fn what_there_is_no_time_for_escapes_nowhere_and_is_made() {
         let source = "class @Box size 32\nsymbol @value field @Box 16 i32\nmethod @f ($x: i32) -> (i32) {\nb0:\n  %x = entry.i32 $x\n  \
                       %p = new @Box\n  store @value [%p + 16], %x\n  %y = load.i32 @value [%p + 16]\n  return %y\n}\n";
-        let said = |budget: Option<u64>| {
-            let arena = Bump::new();
-            let mut parsed = text::parse(source, &arena).expect("valid");
-            let strategy = Strategy::of_passes(&[PASS]);
-            let options = Options { budget, remarks: Remarks::On, ..Options::default() };
-            let request = Request::new(&parsed.module, &strategy, &options);
-            let report =
-                optimize(&request, &mut parsed.bodies[0].method, &mut ()).expect("nothing goes wrong");
-            report.remarks.first().expect("there is a remark").text.clone()
+        assert_eq!(said(source, Some(4)), "the object is made: there was no time to follow it");
+        assert_eq!(said(source, None), "nobody else sees the object: its fields are values");
+    }
+
+    #[test]
+    fn objects_that_frame_states_would_show_too_often_are_made() {
+        // A chain of objects, one of which changes before each of so many frame states of the first.
+        let source = |frames: usize| {
+            let mut source = String::from("class @P size 272\nsymbol @next field @P 16 ref\n");
+            (1..32)
+                .for_each(|field| source += &format!("symbol @f{field} field @P {} i64\n", 16 + 8 * field));
+            source += "method @f ($x: i64) -> () {\nb0:\n  %x = entry.i64 $x\n";
+            (0..8).for_each(|object| source += &format!("  %p{object} = new @P\n"));
+            (1..8)
+                .for_each(|object| source += &format!("  store @next [%p{} + 16], %p{object}\n", object - 1));
+            for frame in 0..frames {
+                let (object, field) = (frame % 8, 1 + frame % 31);
+                source += &format!("  store @f{field} [%p{object} + {}], %x\n", 16 + 8 * field);
+                source += &format!("  %s{frame} = frame @f:{frame} reexecute [%p0] []\n");
+                source += &format!("  guard [custom 4] frame %s{frame}\n");
+            }
+            source + "  return\n}\n"
         };
-        assert_eq!(said(Some(4)), "the object is made: there was no time to follow it");
-        assert_eq!(said(None), "nobody else sees the object: its fields are values");
+        assert!(said(&source(4), None).starts_with("nobody else sees the object, nor 7 more"));
+        assert_eq!(said(&source(400), None), "frame states would show too often what the object has");
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use dagwood_il::entity::Entity;
+use dagwood_il::entity::EntityVec;
 use dagwood_il::{Method, Node, Opcode, Payload, Type, VirtualData};
 
 use super::{Replacement, Scene, Value};
@@ -24,14 +24,18 @@ enum Shown {
 
 /// The nodes that have been made, by what they show and the version of the scene.
 pub(super) struct Frames {
-    /// The number of the first object.
-    first_id: u32,
+    /// The numbers of objects.
+    ids: EntityVec<Object, u32>,
     made: BTreeMap<(u32, Shown), Node>,
 }
 
 impl Frames {
-    pub(super) fn new(first_id: u32) -> Frames {
-        Frames { first_id, made: BTreeMap::new() }
+    pub(super) fn new(method: &Method<'_>, objects: usize) -> Frames {
+        let mut ids = EntityVec::new();
+        for id in method.free_virtual_ids().take(objects) {
+            ids.push(id);
+        }
+        Frames { ids, made: BTreeMap::new() }
     }
 }
 
@@ -119,7 +123,7 @@ impl Replacement<'_> {
         match shown {
             Shown::Old(node) => method.payload(node),
             Shown::Object(object) => {
-                let id = self.frames.first_id.saturating_add(object.index() as u32);
+                let id = self.frames.ids[object];
                 let kind = self.escapes.data(object).shape.kind;
                 Payload::Virtual(method.add_virtual(VirtualData { id, kind }))
             }
