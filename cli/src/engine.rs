@@ -156,6 +156,11 @@ impl Ended {
         }
     }
 
+    /// Whether a limit of fuel or time ended it.
+    pub(crate) fn is_out_of_fuel(&self) -> bool {
+        matches!(self, Ended::Trap(trap) if trap.kind == RaiseKind::Interrupt)
+    }
+
     /// In one line.
     pub(crate) fn summary(&self) -> String {
         match self {

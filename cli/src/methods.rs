@@ -92,6 +92,11 @@ impl<'a> Methods<'a> {
         }
     }
 
+    /// Whether the file is IL, of which [`Methods::canonical`] is the whole.
+    pub(crate) fn is_il(&self) -> bool {
+        matches!(self.kind, Kind::Il(_))
+    }
+
     /// The declarations without those of the methods, as text; the methods' bodies follow it.
     pub(crate) fn declarations(&self) -> String {
         match &self.kind {

@@ -149,6 +149,8 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
     if wanted.il && function.is_none() {
         out.put(&methods.declarations())?;
     }
+    // A file of IL is printed when all of it is there, as one that can be read again.
+    let is_printed_whole = wanted.il && function.is_none() && methods.is_il();
     let mut watch = Watch { dumps: &wanted.dumps, text: String::new(), rows: Vec::new(), started: None };
     let (mut count, mut total) = (0, Totals::default());
     let comments: Vec<String> = selected.iter().map(|id| methods.comment(*id)).collect();
@@ -161,12 +163,15 @@ pub(crate) fn run(matches: &Matches) -> Result<(), Failure> {
         let report = report.map_err(|fault| Failure::of(&name, fault))?;
         total.add(&report);
         out.put(&said(&wanted, known.module, method, &strategy, &report))?;
-        if wanted.il {
+        if wanted.il && !is_printed_whole {
             out.put(&format!("{}{}\n", comments[count], text::print_method(known.module, method)))?;
         }
         count += 1;
         Ok(())
     })?;
+    if let Some(text) = methods.canonical().filter(|_| is_printed_whole) {
+        out.put(&text)?;
+    }
     if wanted.times {
         out.put(&indent(&times(&watch.rows, &total, count), wanted.margin))?;
     }

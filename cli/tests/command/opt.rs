@@ -40,8 +40,13 @@ fn what_comes_out_is_il_with_all_else_in_comments() {
     assert!(out.contains("; ") && out.contains("2 methods of"), "{out}");
     let il = file("optimized.dag", &out);
     assert_eq!(dagwood(&["run", &il]).well(), "i32 42\n");
-    // Without anything else the IL alone.
-    assert!(dagwood(&["opt", &source]).well().starts_with("method @half"));
+    // Without anything else the IL alone, with all that it needs.
+    let alone = dagwood(&["opt", &source]).well();
+    assert!(alone.contains("\nmethod @half") && !alone.contains(';'), "{alone}");
+    let fields = "class @P size 32\nsymbol @x field @P 16 i32\nmethod @main ($p: ref) -> (i32) {\n\
+                  b0:\n  %p = entry.ref $p\n  %c = nullcheck.ref %p\n  %x = load.i32 @x [%c + 16]\n  return %x\n}\n";
+    let out = dagwood(&["opt", "--strategy", "warm", &file("fields.dag", fields)]).well();
+    dagwood(&["check", &file("fields-again.dag", &out)]).well();
     for strategy in ["none", "quick", "warm", "hot", "scorching"] {
         assert_eq!(dagwood(&["run", "--strategy", strategy, &source]).well(), "i32 42\n");
         dagwood(&["check", "--differential", "--strategy", strategy, &source]).well();
