@@ -19,7 +19,7 @@
 //! # Guarantees
 //!
 //! * The memory is bounded: what does not fit raises `out_of_memory`.
-//! * What the host passes as a reference is null or leads to an object's start, [exactly](starts); anything else is an error, or a
+//! * What the host passes as a reference is null or leads to an object's start, exactly; anything else is an error, or a
 //!   panic where it says so. That holds for fields, for statics, for arguments, and for what native functions return and raise.
 //!   Which class an object is of no signature says: that is between a frontend and its host, as what addresses lead to.
 //! * The collector checks each reference that it follows; one that leads to no object is a panic, which names it. A heap in which a

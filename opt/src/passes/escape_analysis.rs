@@ -26,7 +26,7 @@
 //!
 //! # Cost
 //!
-//! Linear in roots, and in what frame states show of objects, which is limited ([`Groups`]); besides the analysis.
+//! Linear in roots, and in what frame states show of objects, which is limited; besides the analysis.
 
 mod frames;
 mod groups;

@@ -1,4 +1,4 @@
-//! Redundancies, full and partial: what [`gvn`](super::gvn) finds and what [`pre`](super::pre) finds, at once.
+//! Redundancies, full and partial: what [`gvn`] finds and what [`pre`] finds, at once.
 //!
 //! ```text
 //!   numbers, memory, … ──► gvn: what is known wherever it is computed again ─┐

@@ -24,7 +24,7 @@
 //!
 //! # Cost
 //!
-//! Linear in roots and edges, times the objects whose monitors are entered: at most [`MAX_OBJECTS`]; besides value numbers.
+//! Linear in roots and edges, times the objects whose monitors are entered: at most 64; besides value numbers.
 
 use dagwood_il::cfg::EdgeKind;
 use dagwood_il::entity::EntityVec;
