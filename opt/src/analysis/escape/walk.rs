@@ -258,7 +258,11 @@ impl<'w, 'a> Walk<'w, 'a> {
         let mut twice = Vec::new();
         let at_head = self.merged.range((head, Local::new(0))..).take_while(|((at, _), _)| *at == head);
         for ((_, local), merged) in at_head {
-            if let Some(object) = arriving.local(*local).filter(|_| self.escapes.is_kept(*merged)) {
+            let is_alike = |object: &Object| {
+                self.escapes.is_kept(*merged)
+                    && self.escapes.objects[*object].shape == self.escapes.objects[*merged].shape
+            };
+            if let Some(object) = arriving.local(*local).filter(is_alike) {
                 twice.extend(names.insert(object, *merged).into_iter().flat_map(|other| [other, *merged]));
             }
         }
